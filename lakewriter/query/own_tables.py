@@ -70,9 +70,12 @@ def arrow_tables(given: Mapping[str, Any] | None) -> dict[str, pa.Table]:
             `__arrow_c_stream__`, by name.
 
     Raises:
-        UsageError: if a name is not possible, or is given twice, or an object is no table.
+        UsageError: if the tables have no names, a name is not possible or is given twice,
+            or an object is no table.
     """
     tables: dict[str, pa.Table] = {}
+    if given is not None and not isinstance(given, Mapping):
+        raise UsageError(f"tables: {type(given).__name__} has no names", 'tables={"trades": frame}')
     for name, frame in (given or {}).items():
         if not isinstance(name, str):
             raise UsageError(f"table {name!r}: not a name", "a text such as 'trades'")
@@ -104,13 +107,28 @@ def _arrow_table(name: str, frame: Any) -> pa.Table:
     if twice is not None:
         raise UsageError(f"table {name}: column {twice} is there twice", "rename one of them")
     for index, field in enumerate(table.schema):
-        if pa.types.is_float16(field.type):
+        if pa.types.is_timestamp(field.type):
+            table = table.set_column(index, field.name, _in_microseconds(table.column(index)))
+        elif pa.types.is_float16(field.type):
             table = table.set_column(index, field.name, table.column(index).cast(pa.float32()))
         elif pa.types.is_decimal256(field.type):
             raise UsageError(
                 f"table {name}: column {field.name}: {field.type} is too wide", "cast it to decimal128(38, …)"
             )
     return table
+
+
+def _in_microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return times in microseconds if that is exact.
+
+    The times of candles are microseconds in the engine. Naive times of another unit are
+    types of their own there, which few functions and no comparison with candles take.
+    """
+    unit, zone = column.type.unit, column.type.tz
+    try:
+        return column.cast(pa.timestamp("us", zone))
+    except pa.ArrowInvalid:  # parts of a microsecond, or years outside of the unit's range
+        return column.cast(pa.timestamp("ns", "UTC")) if unit == "ns" and zone is None else column
 
 
 def _converted(frame: Any) -> pa.Table | None:

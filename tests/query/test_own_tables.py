@@ -127,6 +127,28 @@ def test_types_keep_their_values(lake: Lake) -> None:
         lake.query("FROM mine", tables={"mine": pa.table({"wide": pa.array([1], pa.decimal256(50, 2))})})
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_times_of_every_unit_are_times_of_the_engine(lake: Lake, unit: str, zone: str | None) -> None:
+    """A CSV file has seconds and older pandas has nanoseconds; joins and functions take both."""
+    times = pa.array(TIMES).cast(pa.timestamp("us", zone)).cast(pa.timestamp(unit, zone))
+    trades = pa.table(TRADES | {"time": times})
+    found = lake.query(ASOF, tables={"trades": trades}).arrow()
+    assert found["close"].to_pylist() == [101.0, 105.0]
+    parts = lake.query("SELECT epoch_ms(time), hour(time) FROM trades LIMIT 1", tables={"trades": trades})
+    assert parts.rows() == [(int(TIMES[0].timestamp() * 1000), TIMES[0].hour)]
+
+
+def test_parts_of_a_microsecond_are_kept(lake: Lake) -> None:
+    """Nanoseconds that are no whole microseconds stay, and can be compared with candles."""
+    at = pa.array([1_719_748_800_000_000_001], pa.timestamp("ns"))
+    found = lake.query(
+        "SELECT t.at, count(*) FROM mine t JOIN candles c ON c.candle_begin_time <= t.at GROUP BY ALL",
+        tables={"mine": pa.table({"at": at})},
+    ).arrow()
+    assert found.column(0).cast(pa.int64()).to_pylist() == [1_719_748_800_000_000_001]
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
