@@ -46,6 +46,20 @@ _TEXT_TAKEN_FOR_A_NAME = re.compile(r'Referenced column "([^"]*[A-Z0-9-][^"]*)" 
 # A duration without quotes, such as 15m.
 _UNQUOTED_DURATION = re.compile(r'syntax error at or near "(mo|[smhdwM])"')
 
+# A time of a candle that is compared with a number or a text.
+_NUMBER_OR_TEXT = "(BIGINT|INTEGER|UBIGINT|HUGEINT|DOUBLE|VARCHAR)"
+_TIME_BESIDE_OTHER = re.compile(
+    r"Cannot compare values of type (?:"
+    rf"TIMESTAMP WITH TIME ZONE and type {_NUMBER_OR_TEXT}|{_NUMBER_OR_TEXT} and type TIMESTAMP WITH TIME ZONE)"
+)
+_NUMBER_AS_TIME = "to_timestamp(t.time / 1000) is a time from milliseconds since 1970"
+_TEXT_AS_TIME = "t.time::TIMESTAMPTZ is a time; strptime(t.time, '%d/%m/%Y %H:%M') reads other forms"
+
+# A text that is neither a time nor a duration.
+_NO_DURATION = re.compile(
+    r"""Could not convert string '.*' to INTERVAL|extract specifier ".*" not recognized"""
+)
+
 # The column names of other sources of candles → the names in this lake.
 _COLUMNS_ELSEWHERE = {
     **dict.fromkeys(("time", "timestamp", "datetime", "ts", "open_time", "begin_time"), "candle_begin_time"),
@@ -133,11 +147,16 @@ def file_gone_error(path: str) -> FileGoneError:
 
 
 def _hints(first: str, rest: list[str]) -> Iterator[str]:
-    """Yield hints about durations and column names, which DuckDB cannot know."""
+    """Yield hints about durations, times and column names, which DuckDB cannot know."""
     duration = _UNQUOTED_DURATION.match(first)
     written = re.search(rf"(?<![\w'])\d+{duration[1]}\b", " ".join(rest)) if duration else None
     if written:
         yield f"put text in single quotes: '{written[0]}'"
+    if _NO_DURATION.match(first):
+        yield "a time is 2024-06-30, 2024-06-30 12:00, or an age such as 7d; a bucket is 15m, 1h, 1d or 1mo"
+    beside = _TIME_BESIDE_OTHER.match(first)
+    if beside:
+        yield _TEXT_AS_TIME if "VARCHAR" in beside.groups() else _NUMBER_AS_TIME
     column = _COLUMN_ELSEWHERE.match(first)
     ours = _COLUMNS_ELSEWHERE.get(column[1].lower()) if column else None
     if ours:

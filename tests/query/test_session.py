@@ -303,6 +303,9 @@ def test_missing_and_unknown_parameters_are_named(tmp_path: Path) -> None:
     assert raised.value.hint == "parameters: s"
 
 
+_TIMES_HINT = "a time is 2024-06-30, 2024-06-30 12:00, or an age such as 7d; a bucket is 15m, 1h, 1d or 1mo"
+
+
 @pytest.mark.parametrize(
     ("sql", "hint"),
     [
@@ -310,6 +313,17 @@ def test_missing_and_unknown_parameters_are_named(tmp_path: Path) -> None:
         ("SELECT Timeframe FROM candles", "the column is called interval here"),
         ("FROM resample('spot', 'BTCUSDT', 1m, '15m')", "put text in single quotes: '1m'"),
         ("SELECT 1; SELECT 2", "lakewriter shell < FILE.sql runs several"),
+        ("FROM candles_of('spot', 'BTCUSDT', '1m', since := '7x')", _TIMES_HINT),
+        ("FROM candles_of('spot', 'BTCUSDT', '1m', since := 'yesterday')", _TIMES_HINT),
+        ("FROM resample('spot', 'BTCUSDT', '1m', '1x')", _TIMES_HINT),
+        (
+            "FROM candles JOIN (SELECT 1719705780000 AS time) ON candle_begin_time <= time",
+            "to_timestamp(t.time / 1000) is a time from milliseconds since 1970",
+        ),
+        (
+            "FROM candles JOIN (SELECT '30/06/2024'::VARCHAR AS time) AS t ON t.time >= candle_begin_time",
+            "t.time::TIMESTAMPTZ is a time; strptime(t.time, '%d/%m/%Y %H:%M') reads other forms",
+        ),
     ],
 )
 def test_what_others_would_write_is_told_from_what_is_written_here(
@@ -317,7 +331,7 @@ def test_what_others_would_write_is_told_from_what_is_written_here(
 ) -> None:
     """The first hint for another tool's name or interval is the lake's."""
     with pytest.raises(QueryError) as raised:
-        run(make_lake(tmp_path), sql)
+        run(make_lake(tmp_path, [rest_candle(0)]), sql)
     assert raised.value.hint.splitlines()[0] == hint
 
 
