@@ -172,7 +172,7 @@ def parse_interval(text: str) -> Interval:
     Raises:
         UsageError: if no interval has this name.
     """
-    found = INTERVALS.get(text) or BY_WIRE_NAME.get(text)
+    found = (INTERVALS.get(text) or BY_WIRE_NAME.get(text)) if isinstance(text, str) else None
     if found is None:
         raise UsageError(
             f"interval: {text!r} is unknown",

@@ -168,7 +168,7 @@ def parse_market(text: str) -> Market:
     Raises:
         UsageError: if no market has this name.
     """
-    market = MARKETS.get(text)
+    market = MARKETS.get(text) if isinstance(text, str) else None
     if market is None:
         raise UsageError(f"market: {text!r} is unknown", f"choose from: {' '.join(MARKETS)}")
     return market

@@ -113,7 +113,9 @@ def test_dates_are_their_first_moment(lake: Lake) -> None:
     ("arguments", "message"),
     [
         (("moon", "BTCUSDT", "1m"), "market: 'moon' is unknown"),
+        ((["spot"], "BTCUSDT", "1m"), "market: ['spot'] is unknown"),
         (("spot", "BTCUSDT", "7m"), "interval: '7m' is unknown"),
+        (("spot", "BTCUSDT", ["1m", "1h"]), "interval: ['1m', '1h'] is unknown"),
         (("spot", "../../etc", "1m"), "symbol: '../../etc' cannot be a symbol"),
         (("spot", "A..B", "1m"), "symbol: 'A..B' cannot be a symbol"),
         (("spot", "BTC/USDT", "1m"), "symbol: 'BTC/USDT' cannot be a symbol"),
@@ -127,6 +129,16 @@ def test_wrong_arguments_are_usage_errors(lake: Lake, arguments: tuple[str, ...]
     with pytest.raises(UsageError) as raised:
         lake.candles(*arguments)
     assert raised.value.what.startswith(message)
+
+
+def test_containers_of_wrong_types_are_usage_errors(lake: Lake) -> None:
+    """Columns, parameters and tables that are no such containers are refused in one line."""
+    with pytest.raises(UsageError, match="columns: 5 is unknown"):
+        lake.candles("spot", "BTCUSDT", "1m", columns=5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="names no parameters"):
+        lake.query("SELECT ?", [1])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="tables: list has no names"):
+        lake.query("FROM trades", tables=[{"a": 1}])  # type: ignore[arg-type]
 
 
 def test_names_are_taken_as_people_write_them(lake: Lake) -> None:

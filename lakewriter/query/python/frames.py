@@ -6,7 +6,7 @@ pandas is imported at the first frame.
 """
 
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -80,7 +80,7 @@ def frame_shape(columns: Columns | None, index: IndexTime, tz: str | None) -> Fr
     check_zone(tz)
     if columns == "ohlcv":
         return FrameShape(index, _OHLCV, tz)
-    if isinstance(columns, str):
+    if isinstance(columns, str) or not isinstance(columns, Iterable | None):
         raise UsageError(f"columns: {columns!r} is unknown", 'columns="ohlcv", or columns=["close"]')
     chosen = ("candle_end_time", *FRAME_COLUMNS) if columns is None else columns
     for name in chosen:
