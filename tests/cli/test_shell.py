@@ -261,6 +261,22 @@ def test_saved_queries_run(lake: LakeStore, tmp_path: Path, capsys: pytest.Captu
             shell.run(line)
 
 
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_path_may_have_quotes(
+    lake: LakeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], quote: str
+) -> None:
+    """A path with spaces is the same with and without quotes around it."""
+    shell = Shell(str(lake.root), paged=False)
+    shell.run(f".once {quote}{tmp_path}/my trades.csv{quote}")
+    shell.run("SELECT 7 AS price;")
+    shell.run(f".table trades {quote}{tmp_path}/my trades.csv{quote}")
+    (tmp_path / "my query.sql").write_text("FROM trades;")
+    shell.run(f".read {quote}{tmp_path}/my query.sql{quote}")
+    assert capsys.readouterr().out == "trades: 1 rows: price\nprice\n─────\n7\n(1 row)\n".replace(
+        "\n7", "\n    7"
+    )
+
+
 @pytest.mark.slow
 def test_commands(lake: LakeStore) -> None:
     """Each command does what .help describes."""

@@ -145,7 +145,7 @@ class Shell:
         file = text.removeprefix("--force").strip() if self._overwrite else text
         if not file:
             raise UsageError(".once: needs a file", ".once FILE.csv")
-        self._once = Path(file)
+        self._once = Path(_unquoted(file))
 
     def query_names(self) -> list[str]:
         """Return the names of the saved queries."""
@@ -188,7 +188,7 @@ class Shell:
         name, _, file = text.partition(" ")
         if not file.strip():
             raise UsageError(".table: needs a name and a file", ".table trades trades.csv")
-        table = read_table_file(name, file.strip())
+        table = read_table_file(name, _unquoted(file.strip()))
         self.tables[name.lower()] = table
         _show(f"{name.lower()}: {table.num_rows:,} rows: {', '.join(table.column_names)}")
 
@@ -205,7 +205,7 @@ class Shell:
             raise UsageError(".read: needs a file", ".read FILE.sql")
         if self._depth == _READ_DEPTH_MAX:
             raise UsageError(f".read: {name}: files are nested more than {_READ_DEPTH_MAX} deep")
-        text = read_text(".read", name)
+        text = read_text(".read", _unquoted(name))
         self._depth += 1
         try:
             for part in read_statements(iter(text.splitlines(keepends=True))):
@@ -217,6 +217,12 @@ class Shell:
 def _show(*lines: str) -> None:
     with finished_report():
         print(*lines, sep="\n")
+
+
+def _unquoted(file: str) -> str:
+    """Return a path without the quotes around it. A path with spaces needs none, but may have them."""
+    quote = file[:1]
+    return file[1:-1] if quote in ("'", '"') and len(file) > 2 and file.endswith(quote) else file
 
 
 def _one_of(command: str, given: str, known: tuple[str, ...]) -> str:
