@@ -52,6 +52,7 @@ from lakewriter.query.scan.tables import create_candles, create_tables
 from lakewriter.query.statement.guard import ParsedStatement, check
 from lakewriter.query.statement.path_conditions import FILES_MIN, Reduced, without_path_conditions
 from lakewriter.query.statement.relative_times import is_absolute, resolved
+from lakewriter.query.values import plain_parameters
 
 # Maximum lag of the kernel's clock for file times behind time.time_ns.
 _TICK_NS = 20_000_000
@@ -183,6 +184,7 @@ class Execution:
             the errors of `session.run`.
             FileReplacedError, UnreadableAsIsError: if the statement needs a retry.
         """
+        params = plain_parameters(params)
         _check_text(sql, *params.values())
         fields = self._interruptible(lambda: self._begin(sql, params))
         names = unique_names(fields.names)

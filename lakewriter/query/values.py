@@ -1,5 +1,6 @@
-"""The values of an answer as values of Python and as text. Pure."""
+"""The values of an answer, and of parameters, as values of Python and as text. Pure."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -8,6 +9,29 @@ import pyarrow as pa
 
 # The Arrow type of DuckDB's 128-bit integers, such as sums of counts.
 HUGE_INTEGER = pa.decimal128(38, 0)
+
+
+# The methods with which pandas, NumPy, Polars and Arrow return values of Python.
+_TO_PYTHON = ("to_list", "tolist", "to_pylist", "as_py")
+
+
+def plain_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters with columns of frames as lists, and scalars of NumPy as those of Python.
+
+    The engine takes few types of these libraries.
+    """
+    return {name: _plain(value) for name, value in params.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str | bytes | datetime):
+        return value
+    # NumPy returns nanoseconds as an int, and the engine's unit as a datetime.
+    if type(value).__module__ == "numpy" and str(getattr(value, "dtype", "")).startswith("datetime64"):
+        value = value.astype("datetime64[us]")
+    methods = (getattr(value, name, None) for name in _TO_PYTHON)
+    method = next((each for each in methods if callable(each)), None)
+    return value if method is None else method()
 
 
 def python_values(column: Any) -> list[Any]:

@@ -139,6 +139,28 @@ def test_times_of_every_unit_are_times_of_the_engine(lake: Lake, unit: str, zone
     assert parts.rows() == [(int(TIMES[0].timestamp() * 1000), TIMES[0].hour)]
 
 
+COLUMN = pd.Series(["BTCUSDT", "NONE"])
+
+
+@pytest.mark.parametrize(
+    "symbols",
+    [
+        COLUMN,
+        COLUMN.unique(),
+        pd.Index(COLUMN),
+        COLUMN.to_numpy(),
+        pl.Series(list(COLUMN)),
+        pa.array(list(COLUMN)),
+    ],
+    ids=lambda symbols: type(symbols).__name__,
+)
+def test_a_column_of_a_frame_is_a_list_parameter(lake: Lake, symbols: Any) -> None:
+    """A parameter may be a column of a frame, and a number of NumPy."""
+    sql = "SELECT count(*), max($low) FROM candles_of('spot', $symbols, '1m', since := $since) WHERE low >= $low"
+    params = {"symbols": symbols, "low": np.int64(0), "since": np.datetime64("2024-06-30", "ns")}
+    assert lake.query(sql, params).rows() == [(11, 0)]
+
+
 def test_parts_of_a_microsecond_are_kept(lake: Lake) -> None:
     """Nanoseconds that are no whole microseconds stay, and can be compared with candles."""
     at = pa.array([1_719_748_800_000_000_001], pa.timestamp("ns"))
