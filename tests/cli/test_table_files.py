@@ -115,6 +115,8 @@ UNREADABLE: list[tuple[str, bytes, str]] = [
         "has no names of columns in its first line",
     ),
     ("a.csv", b"a,b\n1\n", "not a table: CSV parse error: Expected 2 columns, got 1"),
+    ("a.csv", b'a,b\n1,"open\n' + b"1,2\n" * 1_000_000, "a row has more than a megabyte; is a quote open?"),
+    ("a.ndjson", b'{"a": "' + b"x" * 4_000_000 + b'"}\n', "a row has more than a megabyte"),
     ("a.csv", b"a,a\n1,2\n", "column a is there twice"),
     ("a.csv", b"a,b\n\xff,1\n", "is not valid UTF-8"),
     ("a.csv", b"\x1f\x8b\x08\x00", "is not a text file but a gzip file"),
