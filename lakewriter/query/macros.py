@@ -182,7 +182,8 @@ _GRID_STEP = f"(CASE WHEN {_INTERVAL} = '1mo' THEN INTERVAL 1 MONTH ELSE to_mill
 _GRID_FLOOR = f"""(CASE WHEN {_INTERVAL} = '3d' THEN time_bucket({_GRID_STEP}, s.start, coalesce(s.first, '1970-01-01'::TIMESTAMPTZ))
     ELSE time_bucket({_GRID_STEP}, s.start) END)"""
 _GRID_FIRST = f"(CASE WHEN {_GRID_FLOOR} < s.start THEN {_GRID_FLOOR} + {_GRID_STEP} ELSE {_GRID_FLOOR} END)"
-_GRID_CHECKED = f"""(CASE WHEN (epoch_ms(s.stop) - epoch_ms(s.start)) // coalesce(nullif({_LENGTH_MS}, 0), {DAY_MS}) > {FILLED_ROWS_MAX}
+_GRID_CHECKED = f"""(CASE WHEN (epoch_ms(s.stop) - epoch_ms(s.start)) // coalesce(nullif({_LENGTH_MS}, 0), {DAY_MS})
+        * (SELECT count(*) FROM s) > {FILLED_ROWS_MAX}
     THEN error('filled: from since to until there are more than {FILLED_ROWS_MAX} candles')::TIMESTAMPTZ ELSE s.stop END)"""
 _GAP_COLUMNS = ", ".join(
     {

@@ -523,10 +523,18 @@ def test_filled_is_what_python_fills(
     assert found["date"].to_pylist() == days.to_pylist()
 
 
-def test_filled_has_a_limit(lake: LakeStore) -> None:
-    """A range that is a mistake is told before memory is asked for."""
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "'BTCUSDT', '1s', until := '2099-01-01'",
+        # 12.6 million minutes for each of them
+        "['A', 'B', 'C'], '1m', since := '2000-01-01', until := '2024-01-01'",
+    ],
+)
+def test_filled_has_a_limit(lake: LakeStore, arguments: str) -> None:
+    """A range that is a mistake is told before memory is asked for, however many symbols share it."""
     with pytest.raises(QueryError, match="filled: from since to until there are more than 32000000 candles"):
-        run(lake, "FROM filled('spot', 'BTCUSDT', '1s', until := '2099-01-01')")
+        run(lake, f"FROM filled('spot', {arguments})")
 
 
 @pytest.mark.parametrize(
