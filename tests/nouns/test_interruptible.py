@@ -11,9 +11,10 @@ from lakewriter.query.limits import QueryLimits
 from support.running import PATIENCE_S
 
 
-@pytest.mark.parametrize("wait", [result_of, QueryLimits().wait, QueryLimits(timeout_s=PATIENCE_S).wait])
-def test_a_signal_that_wakes_no_thread_ends_the_wait(wait) -> None:
+@pytest.mark.parametrize("limits", [None, {}, {"timeout_s": PATIENCE_S}])
+def test_a_signal_that_wakes_no_thread_ends_the_wait(limits: dict[str, float] | None) -> None:
     """The handler's flag is set as by a signal that arrives just before the thread sleeps."""
+    wait = result_of if limits is None else QueryLimits(**limits).wait
     future: Future[int] = Future()
     signal = threading.Timer(CHECK_EVERY_S / 5, _thread.interrupt_main)
     # A wait that does not notice the signal ends by this result, and the test fails.
