@@ -146,6 +146,20 @@ def test_a_new_minute_begins_anew() -> None:
     assert budget.spend("spot", "me", 1, 58.3 + BAN_S).status == 200
 
 
+def test_a_second_refusal_may_not_be_known_yet() -> None:
+    """A call that was in flight is refused, too. Its longer wait binds after it can have been heard of."""
+    limit = WeightLimit()
+    limit.require_wait("spot", "me", 10.0, 11.0)
+    limit.require_wait("spot", "me", 10.8, 11.8)
+
+    def violation(now_s: float) -> str:
+        return limit.spend("spot", "me", 1, now_s).violation
+
+    assert [violation(now_s) for now_s in (10.85, 10.95)] == ["", "retry_after"]
+    assert [violation(now_s) for now_s in (11.05, 11.65)] == ["", ""]
+    assert [violation(now_s) for now_s in (11.75, 11.85)] == ["retry_after", ""]
+
+
 @EVERY_MARKET
 def test_only_coin_futures_refuse_more_than_200_days(market: str) -> None:
     """A range of 200 days and one millisecond is an error on COIN-M only."""

@@ -24,6 +24,9 @@ WEIGHT_VIOLATIONS_MAX = 3
 # of it.
 IN_FLIGHT_S = 0.9
 
+# The latest refusals of a caller whose waits are checked.
+_WAITS_MAX = 100
+
 # The seconds of a ban. The exchange's first ban takes two minutes, the longest takes three days.
 BAN_S = 2.0
 
@@ -52,8 +55,8 @@ class _CallerState:
         self.used = 0
         self.refused = 0
         self.banned_until_s = 0.0
-        self.told_at_s = 0.0
-        self.wait_until_s = 0.0
+        # The time of each refusal, and the end of the wait that it required.
+        self.waits: deque[tuple[float, float]] = deque(maxlen=_WAITS_MAX)
 
 
 class WeightLimit:
@@ -77,15 +80,14 @@ class WeightLimit:
         if state.used > WEIGHT_MAX[_pool(market)]:
             return self._refuse(state, now_s)
         state.refused = 0
-        too_soon = state.told_at_s + IN_FLIGHT_S <= now_s < state.wait_until_s
+        # Each refusal counts by itself: its caller may not know it yet.
+        too_soon = any(told_s + IN_FLIGHT_S <= now_s < until_s for told_s, until_s in state.waits)
         return Verdict(state.used, violation="retry_after" if too_soon else "")
 
     def require_wait(self, market: str, caller: str, now_s: float, until_s: float) -> None:
         """Start a wait: calls of this caller before `until_s` are violations."""
         state = self._state_of(market, caller)
-        if now_s >= state.wait_until_s:
-            state.told_at_s = now_s
-        state.wait_until_s = until_s
+        state.waits.append((now_s, until_s))
 
     def _refuse(self, state: _CallerState, now_s: float) -> Verdict:
         state.refused += 1
