@@ -130,7 +130,8 @@ def test_a_file_that_is_replaced_while_it_is_read_is_never_read_short(tmp_path: 
     replacing.start()
     torn = reads = 0
     while replacing.is_alive():
-        allowed.value = made.value + SHIFTS - 1
+        # A padding that does not suffice is skipped, so some rounds have fewer versions.
+        allowed.value = made.value + SHIFTS // 2
         try:
             found = duckdb.sql(f"SELECT epoch_ms(candle_begin_time) FROM '{file}'").fetchall()
         except duckdb.Error:
