@@ -4,6 +4,7 @@ Symbols may be globs (`*USDT`). `recording/subscribed_series.py` resolves them b
 the exchange's list.
 """
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -81,6 +82,20 @@ def is_glob(symbol: str) -> bool:
 def matching(glob: str, symbols: list[str]) -> list[str]:
     """Return the symbols that match the glob, case-sensitively, in their order."""
     return [symbol for symbol in symbols if fnmatchcase(symbol, glob)]
+
+
+def chosen(names: Iterable[str], symbols: Iterable[str]) -> list[str]:
+    """Return the symbols that equal a name or match a glob, in their order.
+
+    Args:
+        names: symbols and globs.
+    """
+    written = set(names)
+    globs = [name for name in written if is_glob(name)]
+    exact = written.difference(globs)
+    return [
+        symbol for symbol in symbols if symbol in exact or any(fnmatchcase(symbol, glob) for glob in globs)
+    ]
 
 
 def _split(text: str) -> list[str]:

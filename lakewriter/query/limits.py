@@ -7,13 +7,13 @@ cursor, and detaches the cursor before closing it.
 import re
 import threading
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import TypeVar
 
 import duckdb
 
 from lakewriter.errors import UsageError
-from lakewriter.interruptible import CHECK_EVERY_S, result_of
+from lakewriter.interruptible import result_of, wait_for
 from lakewriter.query.errors import QueryError
 
 T = TypeVar("T")
@@ -64,10 +64,7 @@ class QueryLimits:
         """
         if self._timeout_s is None:
             return result_of(future)
-        while (left_s := self._started_s + self._timeout_s - time.monotonic()) > 0:
-            if wait([future], min(left_s, CHECK_EVERY_S)).done:
-                break
-        if future.done():
+        if wait_for(future, self._timeout_s - self.seconds()):
             return future.result()
         with self._lock:
             if self._connection is not None:

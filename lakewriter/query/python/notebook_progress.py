@@ -7,9 +7,10 @@ other threads below any cell.
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from lakewriter.interruptible import wait_for
 from lakewriter.query.limits import QueryLimits
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class NotebookProgress(QueryLimits):
     def wait(self, future: Future[T]) -> T:
         """Wait for the result of the engine's thread, and return it. The progress is shown meanwhile."""
         pause_s = max(0.0, self._delay_s - self.seconds())
-        while not wait([future], pause_s).done:
+        while not wait_for(future, pause_s):
             self._show(progress_html(self.fraction(), self.seconds()))
             self._shown = True
             pause_s = REFRESH_S

@@ -26,7 +26,7 @@ from lakewriter.query.scan.snapshot import read_files, read_foreign, take_snapsh
 from lakewriter.query.schema import FILLED_ROWS_MAX
 from lakewriter.ranges import Range
 from lakewriter.series import Series
-from lakewriter.subscription import is_glob, matching
+from lakewriter.subscription import chosen, is_glob
 
 # The columns of a table of several symbols.
 LONG_SCHEMA = pa.schema([("symbol", pa.string()), *SCHEMA])
@@ -47,9 +47,9 @@ class SymbolSelection:
     def __init__(
         self, market: str, symbols: Sequence[str], interval: str, range_ms: Range | None = None
     ) -> None:
-        self._globs = [name for name in symbols if is_glob(name)]
-        self._exact = frozenset(name for name in symbols if not is_glob(name))
-        names = () if self._globs else tuple(symbols)
+        self._symbols = tuple(symbols)
+        self._has_globs = any(map(is_glob, symbols))
+        names = () if self._has_globs else self._symbols
         self._filter = PartitionFilter((market,) if market else (), names, (interval,) if interval else ())
         if range_ms is not None:
             since, until = day_of(range_ms[0]), day_of(range_ms[1] - 1)
@@ -63,10 +63,9 @@ class SymbolSelection:
 
     def keep(self, level: str, names: list[str]) -> list[str]:
         """Return the wanted names of a level."""
-        if level != "symbol" or not self._globs:
+        if level != "symbol" or not self._has_globs:
             return self._filter.keep(level, names)
-        matched = {name for glob in self._globs for name in matching(glob, names)}
-        return [name for name in names if name in self._exact or name in matched]
+        return chosen(self._symbols, names)
 
     def names(self, level: str) -> list[str] | None:
         """Return all wanted names of a level, or None if a glob selects them."""

@@ -30,7 +30,7 @@ from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.partition_filter import FEW_DAYS
 from lakewriter.partition import day_start_ms, parse_date_value, period_date
 from lakewriter.query.macros import NEWEST_MARK, SYMBOLS_MARK
-from lakewriter.subscription import is_glob, matching
+from lakewriter.subscription import chosen, is_glob
 
 # The engine's own unit of time. The engine rounds a compared time to the column's unit.
 _TIME = pa.timestamp("us", tz="UTC")
@@ -125,9 +125,7 @@ class FilterPruner:
     def _keep(self, level: str, names: list[str]) -> list[str]:
         names = [name for name in names if _is_utf8(name)]
         if level == "symbol" and self._symbols is not None:
-            exact = {name for name in self._symbols if not is_glob(name)}
-            globbed = {name for glob in self._symbols if is_glob(glob) for name in matching(glob, names)}
-            names = [name for name in names if name in exact or name in globbed]
+            names = chosen(self._symbols, names)
         if level not in self._named or not names:
             return names
         column = ds.field(level)

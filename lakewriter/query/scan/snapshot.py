@@ -175,7 +175,7 @@ def _in_periods(
     if len(periods) > 1:
         periods = {partition_at(series, begin_ms).date for begin_ms in begins}
     names = sorted(day.isoformat() for day in periods)
-    kept = {name for selection in selections for name in selection.keep_days(series[2], names)}
+    kept = {name for selection in selections for name in selection.keep_days(series.interval, names)}
     if len(kept) == len(names):
         return candles
     return [candle for candle in candles if partition_of(candle).date.isoformat() in kept]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from lakewriter.query.engine import nodes
-from lakewriter.query.statement.shape import LEVELS
+from lakewriter.query.statement.shape import PATH_COLUMNS, SERIES_COLUMNS
 from lakewriter.query.statement.where_tree import SimpleWhere
 
 # For fewer files the conditions take less time than their removal.
@@ -60,7 +60,7 @@ def without_path_conditions(
     if key not in _CACHE:
         if len(_CACHE) >= _CACHED_MAX:
             _CACHE.clear()
-        _CACHE[key] = _reduced(connection, where.without(LEVELS | {"date"} if with_dates else LEVELS))
+        _CACHE[key] = _reduced(connection, where.without(PATH_COLUMNS if with_dates else SERIES_COLUMNS))
     return _CACHE[key]
 
 

@@ -5,11 +5,13 @@ Any doubt is an UnclearError or a False, which costs time, but never makes an an
 
 from typing import Any
 
+from lakewriter.partition import LEVELS
 from lakewriter.query.engine import nodes
 from lakewriter.query.schema import COLUMNS
+from lakewriter.series import Series
 
-LEVELS = frozenset(("market", "symbol", "interval"))
-PATH_COLUMNS = LEVELS | {"date"}
+SERIES_COLUMNS = frozenset(Series._fields)
+PATH_COLUMNS = frozenset(LEVELS)
 
 # The columns whose conditions select partitions.
 SELECTING = PATH_COLUMNS | {"candle_begin_time", "candle_end_time"}
@@ -179,7 +181,7 @@ def _ignores_repetition(function: dict[str, Any], alias: str) -> bool:
         return len(arguments) == 1
     if name == "count" and function["distinct"]:
         counted = [part for part in nodes(arguments) if part.get("class") == "COLUMN_REF"]
-        return len(arguments) == 1 and all(column_of(part, alias) in LEVELS for part in counted)
+        return len(arguments) == 1 and all(column_of(part, alias) in SERIES_COLUMNS for part in counted)
     return name in _SCALARS and not function["distinct"]
 
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from lakewriter.query.engine import nodes
 from lakewriter.query.statement.shape import (
-    LEVELS,
     PATH_COLUMNS,
     SELECTING,
+    SERIES_COLUMNS,
     UnclearError,
     alias_of_only_table,
     column_of,
@@ -124,7 +124,7 @@ class SimpleWhere(NamedTuple):
         bound = BoundWhere({}, {}, None, None)
         try:
             for condition in self.conditions:
-                if condition.column in LEVELS:
+                if condition.column in SERIES_COLUMNS:
                     bound.tests.setdefault(condition.column, []).append(_test(condition, params))
                     if isinstance(condition, ColumnComparison) and condition.operator in ("=", "in"):
                         names = frozenset(_text(value, params) for value in condition.values)
@@ -219,7 +219,7 @@ def _condition(node: dict[str, Any], alias: str) -> Iterator[Condition]:
 
 def _combined(operator: str, parts: list[Condition]) -> Condition:
     """Return a combination of conditions on one level. Names are never null, so NOT is exact."""
-    if len({part.column for part in parts}) != 1 or parts[0].column not in LEVELS:
+    if len({part.column for part in parts}) != 1 or parts[0].column not in SERIES_COLUMNS:
         raise UnclearError
     return parts[0] if operator == "and" and len(parts) == 1 else Combination(operator, tuple(parts))
 
