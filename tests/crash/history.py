@@ -128,11 +128,11 @@ class History:
         ):
             self.sandbox.add_fault(Fault(name, share=share, value=value))
             self.counts[f"fault: {name}"] += 1
+        # A halt that lasts is no proven reason yet, so each one ends before the first backfill.
+        hours = (START_MS - self.since_ms) // HOUR_MS - 2
         for market in self.chosen:
             for _ in range(3):
-                start_ms = (
-                    self.since_ms + self.chance.randrange(1, (START_MS - self.since_ms) // HOUR_MS) * HOUR_MS
-                )
+                start_ms = self.since_ms + self.chance.randint(1, hours) * HOUR_MS
                 halt = Fault("exchange_halt", market, start_ms=start_ms, stop_ms=start_ms + 90 * MINUTE_MS)
                 self.sandbox.add_fault(halt)
                 self.counts["fault: exchange_halt"] += 1

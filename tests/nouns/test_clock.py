@@ -465,8 +465,11 @@ def test_a_fast_sandbox_is_followed_while_rest_is_away(rate: float) -> None:
 
 @given(st.floats(0.02, 7200), st.integers(-9 * YEAR_MS, 9 * YEAR_MS))
 def test_any_rate_is_learned(rate: float, host_error_ms: int) -> None:
-    """A sandbox's rate and start are known after some answers, and stay known."""
-    assume(not 0.95 < rate < 1.05 or rate == 1)
+    """A sandbox's rate and start are known after some answers, and stay known.
+
+    A rate near 1 is no sandbox's: the first second of answers cannot tell it from 1.
+    """
+    assume(not 0.9 < rate < 1.1 or rate == 1)
     world = World(rate, host_error_ms)
     world.ask_often(5)
     for _ in range(5):
