@@ -8,13 +8,14 @@
 # make history   years from an archive that lies, interrupted again and again
 # make fuzz   two hours of coverage-guided fuzzing of frames and journal lines
 # make check  format, lint, types, layers
+# make docs   the docs site, in site/; open site/index.html
 # Each makes its own virtual environment; Python 3.11 or newer is all it needs.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo unit test test-all torture endure history fuzz check format bench clean
+.PHONY: demo unit test test-all torture endure history fuzz check format docs bench clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
@@ -52,6 +53,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/zensical build --clean --strict
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/merge.py
 	$(BIN)/python benchmarks/receive.py
@@ -67,7 +71,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/cookbook.py
 
 clean:
-	rm -rf $(VENV) demo-data
+	rm -rf $(VENV) demo-data site .cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -81,4 +85,8 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@ $(VENV)/.installed

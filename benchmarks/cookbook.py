@@ -3,7 +3,7 @@
 The lake has 1m candles of 45 days in twelve series, 1h of three years and 1d of five
 years. Each question is asked in three ways, in turns:
 
-    ours     as in docs/cookbook.md, without a path
+    ours     as in docs/how-to/cookbook.md, without a path
     duckdb   SQL on a kept connection, with a glob of just the files of the answer
     polars   scan_parquet of the same glob
 

@@ -66,7 +66,7 @@ def read_for_ever(engine: str, lake: Path) -> None:
             rows, keys = READERS[engine](lake)
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             # DuckDB opens a file twice, and fails if it was replaced in between: asked
-            # again, it answers (docs/consistency.md, "Two windows"). A file never vanishes.
+            # again, it answers (docs/explanation/consistency.md, "Two windows"). A file never vanishes.
             replaced = isinstance(error, duckdb.Error) and "No " not in str(error)
             again = again + 1 if replaced else 0
             print("again" if 0 < again <= ASK_AGAIN_MAX else "error", *str(error).split(), flush=True)

@@ -22,7 +22,7 @@ from support.running import REPOSITORY, run
 
 pytestmark = pytest.mark.slow
 
-TEXT = (REPOSITORY / "docs" / "cookbook.md").read_text()
+TEXT = (REPOSITORY / "docs" / "how-to" / "cookbook.md").read_text()
 INTRODUCTION, *QUESTIONS = re.split(r"^(?=## \d)", TEXT, flags=re.MULTILINE)
 COUNT = 20
 

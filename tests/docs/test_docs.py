@@ -109,7 +109,7 @@ def test_command_lines_are_found() -> None:
     """The checked commands include README's five and those for cron."""
     names = {words[1] for words in command_lines((REPOSITORY / "README.md").read_text())}
     assert {"record", "backfill", "query", "coverage", "verify"} <= names
-    cron = command_lines((REPOSITORY / "docs" / "operating.md").read_text())
+    cron = command_lines((REPOSITORY / "docs" / "how-to" / "cron.md").read_text())
     assert ["lakewriter", "coverage", "--until", "now", "--lake", "/srv/candles"] in cron
 
 
@@ -158,7 +158,9 @@ def test_make_targets_exist() -> None:
 
 def test_saved_queries_are_listed() -> None:
     """The page on querying lists all files in queries/."""
-    [listed] = re.findall(r"files in `queries/`: (.*)\.\n", (REPOSITORY / "docs" / "querying.md").read_text())
+    [listed] = re.findall(
+        r"files in `queries/`: (.*)\.\n", (REPOSITORY / "docs" / "how-to" / "querying.md").read_text()
+    )
     assert sorted(listed.replace("`", "").split(", ")) == sorted(
         path.stem for path in (REPOSITORY / "queries").glob("*.sql")
     )
@@ -166,7 +168,7 @@ def test_saved_queries_are_listed() -> None:
 
 def test_faults_are_the_sandboxs_or_cases() -> None:
     """Each case in the table of faults is a fault of the sandbox, or the name of a test."""
-    text = (REPOSITORY / "docs" / "faults.md").read_text()
+    text = (REPOSITORY / "docs" / "explanation" / "faults.md").read_text()
     table = text.partition("## Faults of the exchange")[2].partition("\n## ")[0]
     cases = (TESTS / "whole" / "test_faults.py").read_text()
     rows = [row.split("|")[3] for row in table.splitlines() if row.startswith("| ")][1:]
@@ -191,23 +193,23 @@ def names_in(cells: list[str]) -> list[str]:
 
 def test_tables_of_names_are_complete() -> None:
     """The pages list all columns, reasons, SQL tables, functions, formats and faults, and no others."""
-    columns = first_cells("docs/on-disk.md", "## Partitions")
+    columns = first_cells("docs/reference/on-disk.md", "## Partitions")
     assert [name for cell in columns for name in cell.split(", ")] == SCHEMA.names
-    reasons = names_in(first_cells("docs/operating.md", "## Is it complete?"))
+    reasons = names_in(first_cells("docs/how-to/operating.md", "## Is it complete?"))
     assert sorted(reasons) == sorted([*REASONS, LEFT, UNEXPLAINED])
-    assert sorted(names_in(first_cells("docs/querying.md", "## Tables"))) == sorted(TABLES)
-    assert sorted(names_in(first_cells("docs/querying.md", "## Functions"))) == sorted(MACROS)
-    querying = (REPOSITORY / "docs" / "querying.md").read_text()
+    assert sorted(names_in(first_cells("docs/reference/sql.md", "## Tables"))) == sorted(TABLES)
+    assert sorted(names_in(first_cells("docs/reference/sql.md", "## Functions"))) == sorted(MACROS)
+    querying = (REPOSITORY / "docs" / "how-to" / "querying.md").read_text()
     formats = re.search(r"`--format` is (.*?);", querying)
     assert formats and re.split(r", | or ", formats[1]) == list(FORMATS)
-    for page in ("CHANGELOG.md", "docs/faults.md"):
+    for page in ("CHANGELOG.md", "docs/explanation/faults.md"):
         assert f"{len(FAULTS)} faults" in (REPOSITORY / page).read_text(), page
 
 
 def test_limits_are_those_of_the_code() -> None:
-    """The limits in the page on operating equal the code's."""
-    text = (REPOSITORY / "docs" / "operating.md").read_text()
-    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", text.partition("\n## Limits\n")[2], re.MULTILINE))
+    """The limits on their page equal the code's."""
+    text = (REPOSITORY / "docs" / "reference" / "limits.md").read_text()
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE))
     assert rows["queue"] == f"{candle_queue.QUEUE_CANDLES_MAX:,} candles"
     assert rows["buffer"] == f"{recorder.BUFFER_CANDLES_MAX:,} candles"
     assert rows["early flush"] == f"{flusher.FLUSH_CANDLES:,} candles"
@@ -221,7 +223,7 @@ def test_limits_are_those_of_the_code() -> None:
 
 def test_every_place_below_the_root_is_described() -> None:
     """The page on the disk has each file and directory that the lake writes below _lakewriter."""
-    named = " ".join(first_cells("docs/on-disk.md", "## Every kind of file"))
+    named = " ".join(first_cells("docs/reference/on-disk.md", "## Every kind of file"))
     for place in (
         JOURNAL_DIRECTORY, GAPS_DIRECTORY, INSTRUMENTS_DIRECTORY, PERIODS_FILE, FORGOTTEN_FILE,
         WEIGHT_DIRECTORY, RATE_LIMITS_FILE, VERIFIED_NAME,
@@ -231,7 +233,7 @@ def test_every_place_below_the_root_is_described() -> None:
 
 def test_every_folder_has_its_responsibility() -> None:
     """The page on the architecture has exactly one row per package."""
-    cells = first_cells("docs/architecture.md", "## Layers")
+    cells = first_cells("docs/explanation/architecture.md", "## Layers")
     packages = (path.parent for path in (REPOSITORY / "lakewriter").glob("*/__init__.py"))
     assert sorted(cell.strip("`") for cell in cells) == sorted(f"lakewriter/{each.name}" for each in packages)
 

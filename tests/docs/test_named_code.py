@@ -16,7 +16,7 @@ from lakewriter.market import MARKETS
 from support.running import REPOSITORY
 
 PACKAGE = REPOSITORY / "lakewriter"
-PAGES = ("CONTRIBUTING.md", "docs/architecture.md", "docs/on-disk.md")
+PAGES = ("CONTRIBUTING.md", "docs/explanation/architecture.md", "docs/reference/on-disk.md")
 
 # A class, a constant, or a member of a class.
 _SYMBOL = re.compile(r"[A-Z][A-Za-z_]{2,}(\.[a-z_]+)?")
@@ -90,7 +90,7 @@ def imports_of(path: Path) -> set[str]:
 
 def test_no_folder_imports_what_it_may_not() -> None:
     """No folder imports the packages in the third column of the table of folders."""
-    page = (REPOSITORY / "docs" / "architecture.md").read_text()
+    page = (REPOSITORY / "docs" / "explanation" / "architecture.md").read_text()
     rows = re.findall(r"^\| `(lakewriter/\w+)` \| .* \| ([^|]+) \|$", page, re.MULTILINE)
     assert len(rows) == 10
     for folder, forbidden in rows:
@@ -104,7 +104,7 @@ def test_no_folder_imports_what_it_may_not() -> None:
 
 def test_the_limits_of_the_disk_are_the_codes() -> None:
     """The limits in the page on the disk equal the code's."""
-    text = (REPOSITORY / "docs" / "on-disk.md").read_text().partition("\n## Limits\n")[2]
+    text = (REPOSITORY / "docs" / "reference" / "on-disk.md").read_text().partition("\n## Limits\n")[2]
     mib = 1024 * 1024
     assert f"at most {LINE_BYTES_MAX // 1024} KiB (`lakewriter/lake/lines.py`)" in text
     assert f"at most {SEGMENT_BYTES_MAX // mib} MiB (`lakewriter/lake/segments.py`)" in text

@@ -32,7 +32,7 @@ BY_CHANCE = settings(
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
-# Where no files are held, one that is replaced after the first rows makes a stream fail; see docs/consistency.md.
+# Where no files are held, one that is replaced after the first rows makes a stream fail; see docs/explanation/consistency.md.
 TRIES_MAX = 20
 
 

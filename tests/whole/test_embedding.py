@@ -1,4 +1,4 @@
-"""The public names: lazy for Python, typed for type checkers, and used as docs/embedding.md shows."""
+"""The public names: lazy for Python, typed for type checkers, and used as docs/how-to/embedding.md shows."""
 
 import asyncio
 import re
@@ -46,8 +46,8 @@ queue: asyncio.Queue[Candle] = asyncio.Queue(10)
 
 
 def example() -> str:
-    """Return the program in docs/embedding.md."""
-    page = (REPOSITORY / "docs" / "embedding.md").read_text()
+    """Return the program in docs/how-to/embedding.md."""
+    page = (REPOSITORY / "docs" / "how-to" / "embedding.md").read_text()
     [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     return str(program)
 

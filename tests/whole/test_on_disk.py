@@ -1,4 +1,4 @@
-"""Each file that the commands write below a lake's root is in the table of docs/on-disk.md."""
+"""Each file that the commands write below a lake's root is in the table of docs/reference/on-disk.md."""
 
 import asyncio
 import re
@@ -18,7 +18,9 @@ SERIES = "spot:BTCUSDT,ETHUSDT:1m"
 
 def documented() -> list[re.Pattern[str]]:
     """Return a pattern for each file in the table's first column."""
-    text = (REPOSITORY / "docs" / "on-disk.md").read_text().partition("## Every kind of file")[2]
+    text = (
+        (REPOSITORY / "docs" / "reference" / "on-disk.md").read_text().partition("## Every kind of file")[2]
+    )
     cells = re.findall(r"^\| ([^|]*`[^|]*) \|", text.partition("\n## ")[0], re.MULTILINE)
     patterns = []
     for cell in cells:

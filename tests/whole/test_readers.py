@@ -51,7 +51,7 @@ while reads < 3 or time.monotonic() < until:
                     f"FROM read_parquet('{lake}/**/*.parquet', hive_partitioning = true)"
                 ).fetchall()[0]
         except duckdb.Error:
-            # One was replaced while it was read (docs/consistency.md, "Two windows"):
+            # One was replaced while it was read (docs/explanation/consistency.md, "Two windows"):
             # asked again, it answers; the slower the machine, the later.
             again += 1
             assert again <= 50

@@ -9,7 +9,7 @@
     lake.matrix("close", "spot", "*USDT", "1h")  # time × symbol
     lake.series()  # the series that the lake has
 
-Prices are in the quote asset; docs/on-disk.md lists the units of volumes. Times
+Prices are in the quote asset; docs/reference/on-disk.md lists the units of volumes. Times
 are UTC. Many threads may use one Lake, because it never changes.
 """
 
