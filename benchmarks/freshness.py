@@ -58,7 +58,7 @@ def record(url: str, directory: Path, minutes: float, silent: int) -> None:
     time.sleep((65 - time.time()) % 60)
     subscriptions = [f"{market}:*:1m" for market in MARKETS]
     done = subprocess.run(
-        [sys.executable, "-m", "lakewriter", "record", *subscriptions, "--exchange", url,
+        [sys.executable, "-m", "lakewriter", "record", "--log-candles", *subscriptions, "--exchange", url,
          "--lake", str(directory / "lake"), "--duration", f"{minutes * 60:.0f}s"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -24,9 +24,13 @@ FLUSH_EVERY_DEFAULT = "5m"
 HEAL_LIMIT_DEFAULT = "7d"
 ROTATE_AFTER_DEFAULT = "23h"
 UNIVERSE_EVERY_DEFAULT = "10m"
+SUMMARY_EVERY_DEFAULT = "1h"
+
+# The formats of a recorder's log. The first one is the default.
+LOG_FORMATS = ("text", "json")
 
 # Minimum durations. Shorter ones waste request weight or connection attempts.
-_LEAST_MS = {"rotate_after": 60_000, "universe_every": 1_000}
+_LEAST_MS = {"rotate_after": 60_000, "universe_every": 1_000, "summary_every": 1_000}
 
 # Maximum of a configured `streams_max`: the largest limit that the exchange documents for a market.
 STREAMS_MAX_MAX = 1024
@@ -78,6 +82,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rotate_after: a duration; the age at which a connection is replaced.
         universe_every: a duration; the pause between requests of the exchange's list of symbols.
         exchange: the URL of one server that offers all three markets.
+        log_format: the format of the log's lines: text, or json.
+        log_candles: whether the log has a line for each recorded candle.
+        summary_every: a duration; the pause between summaries in the log.
         queries: a directory of saved queries; a relative path starts at the config's directory.
         markets: endpoints and limits, by market.
     """
@@ -90,6 +97,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rotate_after: str = ROTATE_AFTER_DEFAULT
     universe_every: str = UNIVERSE_EVERY_DEFAULT
     exchange: str | None = None
+    log_format: str = LOG_FORMATS[0]
+    log_candles: bool = False
+    summary_every: str = SUMMARY_EVERY_DEFAULT
     queries: str | None = None
     markets: dict[str, Endpoints] = {}
 
@@ -173,6 +183,8 @@ def _check(path: Path, config: Config) -> None:
         for name, least_ms in _LEAST_MS.items():
             if parse_duration(getattr(config, name)) < least_ms:
                 raise UsageError(f"{name}: {getattr(config, name)} is less than {least_ms // 1000}s")
+        if config.log_format not in LOG_FORMATS:
+            raise UsageError(f"log_format: {config.log_format!r} is not one of {', '.join(LOG_FORMATS)}")
         config.parsed_subscriptions()
         for name, endpoints in config.markets.items():
             parse_market(name)

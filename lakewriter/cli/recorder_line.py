@@ -1,7 +1,6 @@
 """The progress line of a recorder, which stays at the bottom of the terminal."""
 
 import asyncio
-import logging
 
 from rich.live import Live
 from rich.text import Text
@@ -14,14 +13,7 @@ REFRESH_S = 0.5
 
 
 class ProgressLine(ConsoleHandler):
-    """The progress line, with log lines that scroll above it.
-
-    The progress line counts candles, so the log omits the lines for single candles.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        logging.getLogger("lakewriter.recorded").setLevel(logging.WARNING)
+    """The progress line, with log lines that scroll above it."""
 
     async def follow(self, recorder: Recorder) -> None:
         """Update the progress line until cancelled."""

@@ -36,6 +36,9 @@ class Stderr(io.TextIOBase):
     Args:
         stream: the stream to replace, with an empty buffer.
         queue_chars_max: the maximum number of characters in the queue.
+
+    Attributes:
+        dropped_text: returns the line in place of a number of dropped lines.
     """
 
     def __init__(self, stream: TextIO, queue_chars_max: int = QUEUE_CHARS_MAX) -> None:
@@ -43,6 +46,7 @@ class Stderr(io.TextIOBase):
         self._fd = stream.fileno()
         self._encoding = stream.encoding
         self._queue_chars_max = queue_chars_max
+        self.dropped_text = _dropped_text
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
@@ -119,11 +123,14 @@ class Stderr(io.TextIOBase):
                 _write(self._fd, self._encoded([item]))
             return
         self._queue.append(item)
-        self._waiting_chars += len(_text(item))
+        self._waiting_chars += len(self._text(item))
         self._changed.notify_all()
 
     def _encoded(self, items: Iterable[str | int]) -> bytes:
-        return "".join(map(_text, items)).encode(self._encoding, self.errors)
+        return "".join(map(self._text, items)).encode(self._encoding, self.errors)
+
+    def _text(self, item: str | int) -> str:
+        return item if isinstance(item, str) else self.dropped_text(item)
 
     def _start(self) -> bool:
         """Start the thread, and return False if the process may start no more threads."""
@@ -144,7 +151,7 @@ class Stderr(io.TextIOBase):
                 self._queue.clear()
             written = _write(self._fd, self._encoded(items))
             with self._changed:
-                self._waiting_chars -= sum(len(_text(item)) for item in items)
+                self._waiting_chars -= sum(len(self._text(item)) for item in items)
                 if not written:  # a full disk may have space later
                     self._dropped_lines += sum(map(_lines, items))
                 elif not self._queue:
@@ -153,10 +160,8 @@ class Stderr(io.TextIOBase):
                 self._changed.notify_all()
 
 
-def _text(item: str | int) -> str:
-    if isinstance(item, str):
-        return item
-    return f"lakewriter: {item} lines were dropped here: standard error was not read\n"
+def _dropped_text(lines: int) -> str:
+    return f"lakewriter: {lines} lines were dropped here: standard error was not read\n"
 
 
 def _lines(item: str | int) -> int:

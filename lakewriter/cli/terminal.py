@@ -37,15 +37,22 @@ class _Formatter(logging.Formatter):
         return without_passwords(super().format(record))  # also in tracebacks
 
 
-def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None) -> None:
+def log_to_stderr(
+    *, quiet: bool = False, handler: logging.Handler | None = None, as_json: bool = False
+) -> None:
     """Send the log of lakewriter to stderr, one line for each record.
 
     Args:
         quiet: whether only warnings and errors are logged.
         handler: the log handler; None writes to stderr.
+        as_json: whether each line is a JSON object.
     """
     handler = handler or logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+    if as_json:
+        from lakewriter.cli.json_log import JsonFormatter
+
+        handler.setFormatter(JsonFormatter())
     logger = logging.getLogger("lakewriter")
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)

@@ -40,6 +40,20 @@ class Histogram:
         # The maximum of the bucket is its key.
         self._buckets[((value >> shift) + 1 << shift) - 1] += 1
 
+    def copy(self) -> "Histogram":
+        """Return a copy, which later values do not change."""
+        copied = Histogram()
+        copied.count, copied.most, copied._buckets = self.count, self.most, self._buckets.copy()
+        return copied
+
+    def since(self, earlier: "Histogram") -> "Histogram":
+        """Return the values that were counted after an earlier copy. Their maximum is that of its bucket."""
+        later = Histogram()
+        later._buckets = self._buckets - earlier._buckets
+        later.count = self.count - earlier.count
+        later.most = min(self.most, max(later._buckets, default=0))
+        return later
+
     def at_most(self, share: float) -> int:
         """Return the quantile of a share; 0 if no value was counted.
 

@@ -25,7 +25,7 @@ from lakewriter.recording.candle_queue import CandleQueue
 from lakewriter.recording.flushing.dead_journals import DeadJournals
 from lakewriter.recording.flushing.flusher import Flusher
 from lakewriter.recording.flushing.journaled_buffer import COMMIT_CANDLES_MAX, JournaledBuffer
-from lakewriter.recording.status import RecorderStats, RecorderStatus
+from lakewriter.recording.status import Freshness, RecorderStats, RecorderStatus
 from lakewriter.recording.supervisor import CompletenessSupervisor
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,11 @@ class Recorder:
         self._queue = queue
         self._clock = clock
         self._deadline_s = math.inf
+
+    @property
+    def freshness(self) -> Freshness:
+        """The ages of candles at their commit."""
+        return self._supervisor.freshness
 
     def status(self) -> RecorderStatus:
         """Return the present counts."""
@@ -242,7 +247,8 @@ class Recorder:
         stats.commit_ms.add(round((self._clock.monotonic_s() - started_s) * 1000))
         if recorded_log.isEnabledFor(logging.INFO):
             now = _clock_text(self._clock.wall_us())
-            recorded_log.info("\n".join(f"recorded {describe(candle)} at {now}" for candle in group))
+            text = "\n".join(f"recorded {describe(candle)} at {now}" for candle in group)
+            recorded_log.info(text, extra={"candles": group})
 
 
 def describe(candle: Candle) -> str:

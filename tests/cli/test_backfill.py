@@ -176,7 +176,15 @@ def test_record_since_does_both(tmp_path: Path) -> None:
 
     async def scenario(sandbox: Sandbox) -> None:
         lake = tmp_path / "lake"
-        arguments = ["record", "spot:BTCUSDT:1m", "--since", "2026-01-20", "--exchange", sandbox.url]
+        arguments = [
+            "record",
+            "--log-candles",
+            "spot:BTCUSDT:1m",
+            "--since",
+            "2026-01-20",
+            "--exchange",
+            sandbox.url,
+        ]
         arguments += ["--lake", str(lake), "--flush-every", "500ms", "--grace", "3m"]
         with child(tmp_path / "log", *arguments) as recorder:
             await asyncio.to_thread(
@@ -197,7 +205,15 @@ def test_a_recorder_outlives_a_history_that_fails(tmp_path: Path) -> None:
     """If REST and archive fail, live candles are recorded, and the backfill is retried."""
 
     async def scenario(sandbox: Sandbox) -> None:
-        arguments = ["record", "spot:BTCUSDT:1m", "--since", "2026-01-31", "--exchange", sandbox.url]
+        arguments = [
+            "record",
+            "--log-candles",
+            "spot:BTCUSDT:1m",
+            "--since",
+            "2026-01-31",
+            "--exchange",
+            sandbox.url,
+        ]
         arguments += ["--lake", str(tmp_path / "lake"), "--grace", "3m"]
         with child(tmp_path / "log", *arguments) as recorder:
             await until(lambda: recorder.logged().count("\nrecorded ") >= 2)

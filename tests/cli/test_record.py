@@ -115,7 +115,15 @@ def test_a_signal_stops_cleanly(number: int, tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=120)) as sandbox:
-            arguments = ["record", "spot:BTCUSDT:1m", "--exchange", sandbox.url, "--lake", str(lake)]
+            arguments = [
+                "record",
+                "--log-candles",
+                "spot:BTCUSDT:1m",
+                "--exchange",
+                sandbox.url,
+                "--lake",
+                str(lake),
+            ]
             with child(tmp_path / "log", *arguments) as recorder:
                 await until(lambda: recorder.logged().count("\nrecorded ") >= 5)
                 assert await asyncio.to_thread(recorder.stop, number) == 0
@@ -132,7 +140,15 @@ def test_one_frame_from_ahead_is_no_candle(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=60)) as sandbox:
-            arguments = ["record", "spot:BTCUSDT,ETHUSDT:1m", "--exchange", sandbox.url, "--lake", str(lake)]
+            arguments = [
+                "record",
+                "--log-candles",
+                "spot:BTCUSDT,ETHUSDT:1m",
+                "--exchange",
+                sandbox.url,
+                "--lake",
+                str(lake),
+            ]
             with child(tmp_path / "log", *arguments, "--grace", "20s") as recorder:
                 await until(lambda: recorder.logged().count("recorded spot BTCUSDT") >= 1)
                 at_ms = sandbox.now_ms() // MINUTE_MS * MINUTE_MS + 2 * MINUTE_MS
@@ -177,7 +193,7 @@ def test_a_config_file_says_it_all(tmp_path: Path) -> None:
             )
             elsewhere = tmp_path / "elsewhere"
             elsewhere.mkdir()
-            with child(tmp_path / "log", "record", cwd=tmp_path) as recorder:
+            with child(tmp_path / "log", "record", "--log-candles", cwd=tmp_path) as recorder:
                 for name in ("spot BTCUSDT", "coin_futures BTCUSD_PERP"):
                     await asyncio.to_thread(recorder.wait_for, f"\nrecorded {name} 1m")
                 assert await asyncio.to_thread(recorder.stop) == 0
@@ -195,7 +211,15 @@ def test_a_corrupt_partition_keeps_its_candles_in_the_journal(tmp_path: Path) ->
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=120, start_ms=1_719_741_600_000)) as sandbox:
-            arguments = ["record", "spot:BTCUSDT,ETHUSDT:1m", "--exchange", sandbox.url, "--lake", str(lake)]
+            arguments = [
+                "record",
+                "--log-candles",
+                "spot:BTCUSDT,ETHUSDT:1m",
+                "--exchange",
+                sandbox.url,
+                "--lake",
+                str(lake),
+            ]
             corrupt = lake / "market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30/candles.parquet"
             corrupt.parent.mkdir(parents=True)
             corrupt.write_bytes(b"PAR1 not at all")
@@ -224,7 +248,7 @@ def test_an_unlisted_symbol_is_recorded_with_a_warning(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=60)) as sandbox:
-            arguments = ["record", "spot:NOSUCHUSDT,BTCUSDT:1m", "--exchange", sandbox.url]
+            arguments = ["record", "--log-candles", "spot:NOSUCHUSDT,BTCUSDT:1m", "--exchange", sandbox.url]
             with child(tmp_path / "log", *arguments, "--lake", str(tmp_path / "lake")) as recorder:
                 await asyncio.to_thread(recorder.wait_for, "spot does not list NOSUCHUSDT")
                 await asyncio.to_thread(recorder.wait_for, "recorded spot BTCUSDT")
@@ -256,6 +280,7 @@ def test_sighup_reads_the_config_again(tmp_path: Path) -> None:
             config.write_text('subscriptions = ["spot:BTCUSDT,ETHUSDT:1m"]')
             arguments = (
                 "record",
+                "--log-candles",
                 "--config",
                 str(config),
                 "--exchange",
@@ -296,6 +321,7 @@ def test_sighup_without_a_config_is_said(tmp_path: Path) -> None:
         async with serve(SandboxOptions(speed=60)) as sandbox:
             arguments = (
                 "record",
+                "--log-candles",
                 "spot:BTCUSDT:1m",
                 "--exchange",
                 sandbox.url,

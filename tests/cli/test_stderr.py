@@ -199,7 +199,15 @@ def test_a_recorder_goes_on_without_a_reader(kind: str, tmp_path: Path) -> None:
                 stack.callback(os.close, master)
                 stack.callback(os.close, stderr)
                 stop_output(stderr)
-            arguments = ["record", "spot:*USDT:1m", "--exchange", sandbox.url, "--flush-every", "500ms"]
+            arguments = [
+                "record",
+                "--log-candles",
+                "spot:*USDT:1m",
+                "--exchange",
+                sandbox.url,
+                "--flush-every",
+                "500ms",
+            ]
             recorder = subprocess.Popen(
                 [sys.executable, "-m", "lakewriter", *arguments, "--lake", str(tmp_path / "lake")],
                 stderr=stderr,

@@ -28,7 +28,7 @@ def test_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         async with serve(SandboxOptions(speed=120, symbols=12)) as sandbox:
             arguments = [
-                "record", "spot:*:1m,3m", "usdt_futures:*:1m", "--exchange", sandbox.url,
+                "record", "--log-candles", "spot:*:1m,3m", "usdt_futures:*:1m", "--exchange", sandbox.url,
                 "--lake", str(lake), "--flush-every", "200ms",
             ]  # fmt: skip
             for _ in range(KILLS):

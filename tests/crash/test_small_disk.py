@@ -129,7 +129,7 @@ async def recording(disk: Path, log: Path, test: Callable[[Child], Awaitable[Non
     """Run a recorder of a fast sandbox on the disk during the block."""
     async with serve(SandboxOptions(speed=120, symbols=6)) as sandbox:
         arguments = [
-            "record", "spot:*:1m", "usdt_futures:*:1m", "--exchange", sandbox.url,
+            "record", "--log-candles", "spot:*:1m", "usdt_futures:*:1m", "--exchange", sandbox.url,
             "--lake", str(disk / "lake"), "--flush-every", "300ms",
         ]  # fmt: skip
         with child(log, *arguments) as recorder:

@@ -35,7 +35,7 @@ async def test_a_stop_during_a_flush_and_another_one(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
 
     async with serve(SandboxOptions(speed=60, symbols=200)) as sandbox:
-        arguments = ["record", "spot:*:1m", "--exchange", sandbox.url, "--lake", str(lake)]
+        arguments = ["record", "--log-candles", "spot:*:1m", "--exchange", sandbox.url, "--lake", str(lake)]
         with child(tmp_path / "log", *arguments, "--flush-every", "2s") as recorder:
             await until(lambda: any(lake.glob("market=spot/*/*/*/candles.parquet")))
             recorder.process.send_signal(signal.SIGTERM)
@@ -51,7 +51,14 @@ async def test_a_stop_while_the_exchange_is_away(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
 
     async with serve(SandboxOptions(speed=60)) as sandbox:
-        arguments = ["record", "spot:BTCUSDT:1m", "usdt_futures:ETHUSDT:1m", "--exchange", sandbox.url]
+        arguments = [
+            "record",
+            "--log-candles",
+            "spot:BTCUSDT:1m",
+            "usdt_futures:ETHUSDT:1m",
+            "--exchange",
+            sandbox.url,
+        ]
         with child(tmp_path / "log", *arguments, "--lake", str(lake)) as recorder:
             await until(lambda: recorder.logged().count("\nrecorded ") >= 3)
             sandbox.refuse(503)

@@ -104,7 +104,15 @@ class Torture(Stage):
         log = self.open_log(f"{name}.log")
         # It ends by itself, if no parent is left to end it.
         limit = f"{self.duration_s + 3 * PATIENCE_S:.0f}s"
-        command = ("record", *subscriptions, "--exchange", self.sandbox.url, "--lake", str(self.lake))
+        command = (
+            "record",
+            "--log-candles",
+            *subscriptions,
+            "--exchange",
+            self.sandbox.url,
+            "--lake",
+            str(self.lake),
+        )
         options = ("--flush-every", flush_every, "--duration", limit, *self.scenario.record_options)
         async with self.start("-m", "lakewriter", *command, *options, stderr=log.path) as child:
             yield child, log

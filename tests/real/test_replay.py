@@ -56,7 +56,15 @@ def test_a_replayed_session_is_recorded_field_by_field(name: str, tmp_path: Path
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=20, replay=(f"{market}={session}",))) as sandbox:
-            arguments = ["record", f"{market}:{symbols}:1m", "--exchange", sandbox.url, "--lake", str(lake)]
+            arguments = [
+                "record",
+                "--log-candles",
+                f"{market}:{symbols}:1m",
+                "--exchange",
+                sandbox.url,
+                "--lake",
+                str(lake),
+            ]
             # A session is of the past; what the present owes meanwhile must not be fetched.
             patient = ("--flush-every", "1h", "--grace", "30d", "--heal-limit", "1ms")
             with child(tmp_path / "log", *arguments, *patient) as recorder:

@@ -203,7 +203,14 @@ def test_sql_finds_every_logged_candle(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=120, symbols=5)) as sandbox:
-            arguments = ["record", "spot:*:1m", "usdt_futures:*:1m", "--exchange", sandbox.url]
+            arguments = [
+                "record",
+                "--log-candles",
+                "spot:*:1m",
+                "usdt_futures:*:1m",
+                "--exchange",
+                sandbox.url,
+            ]
             with child(log, *arguments, "--lake", str(lake)) as recorder:
                 for victim in (JOURNAL_DIRECTORY, "_lakewriter"):
                     begun = len(recorder.logged())

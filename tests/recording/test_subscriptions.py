@@ -170,7 +170,7 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serve(options(speed=60.0)) as sandbox:
-            record = ("record", "--exchange", sandbox.url, "--lake", str(lake))
+            record = ("record", "--log-candles", "--exchange", sandbox.url, "--lake", str(lake))
 
             def moment_ms() -> int:
                 return sandbox.now_ms() - 90_000
@@ -239,7 +239,14 @@ def test_two_recorders_with_different_subscriptions(tmp_path: Path) -> None:
             def start(name: str) -> contextlib.AbstractContextManager[Child]:
                 config = ("--config", str(tmp_path / f"{name}.toml"))
                 return child(
-                    tmp_path / name, "record", *config, "--exchange", sandbox.url, "--lake", str(lake)
+                    tmp_path / name,
+                    "record",
+                    "--log-candles",
+                    *config,
+                    "--exchange",
+                    sandbox.url,
+                    "--lake",
+                    str(lake),
                 )
 
             with start("two") as second:

@@ -58,7 +58,17 @@ def sandbox(directory: Path, speed: int) -> Iterator[str]:
 @contextlib.contextmanager
 def recording(directory: Path, lake: Path, url: str, *subscriptions: str) -> Iterator[Child]:
     """Run `lakewriter record` with frequent flushes; stop it cleanly."""
-    arguments = ["record", *subscriptions, "--exchange", url, "--lake", str(lake), "--flush-every", "200ms"]
+    arguments = [
+        "record",
+        "--log-candles",
+        *subscriptions,
+        "--exchange",
+        url,
+        "--lake",
+        str(lake),
+        "--flush-every",
+        "200ms",
+    ]
     with child(directory / "record.log", *arguments) as recorder:
         recorder.wait_for("\nrecorded ")
         yield recorder

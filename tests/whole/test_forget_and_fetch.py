@@ -64,7 +64,7 @@ def test_beside_a_recorder(tmp_path: Path) -> None:
         assert (await asyncio.to_thread(run, *fetch)).returncode == 0
         before = begins(lake)
         flags = ("--flush-every", "1s", "--heal-limit", "2h", *where)
-        with child(tmp_path / "log", "record", "spot:BTCUSDT:1m", *flags) as recorder:
+        with child(tmp_path / "log", "record", "--log-candles", "spot:BTCUSDT:1m", *flags) as recorder:
             await asyncio.to_thread(wait_until, lambda: len(begins(lake)) > len(before) + 3)
             went = await asyncio.to_thread(
                 run, "forget", "spot:BTCUSDT:1m", "--until", "2026-02-02T00:30", "--yes", "--lake", str(lake)

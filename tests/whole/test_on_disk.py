@@ -50,7 +50,17 @@ def test_every_file_of_a_lake_is_described(tmp_path: Path) -> None:
 
     def work(sandbox: Sandbox) -> set[str]:
         since = datetime.fromtimestamp(sandbox.now_ms() / 1000 - 2 * 86_400, UTC).date().isoformat()
-        record = ("--lake", str(lake), "record", SERIES, "--exchange", sandbox.url, "--flush-every", "2s")
+        record = (
+            "--lake",
+            str(lake),
+            "record",
+            "--log-candles",
+            SERIES,
+            "--exchange",
+            sandbox.url,
+            "--flush-every",
+            "2s",
+        )
         with child(tmp_path / "first.log", *record) as recorder:
             recorder.wait_for("flushed [1-9]")
             recorded(recorder)

@@ -81,7 +81,14 @@ def test_readers_see_no_error_and_no_duplicate_while_recording_and_compacting(tm
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=60, symbols=30)) as sandbox:
-            arguments = ["record", "spot:*:1m,3m", "coin_futures:BTC*:1m", "--exchange", sandbox.url]
+            arguments = [
+                "record",
+                "--log-candles",
+                "spot:*:1m,3m",
+                "coin_futures:BTC*:1m",
+                "--exchange",
+                sandbox.url,
+            ]
             with child(
                 tmp_path / "log", *arguments, "--lake", str(lake), "--flush-every", "300ms", "-q"
             ) as recorder:

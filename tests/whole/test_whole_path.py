@@ -62,7 +62,7 @@ def test_symbols_of_three_markets_are_recorded_as_the_truth_says(tmp_path: Path)
                 for interval in intervals
             ]
             wanted = [f"{market}:*:{','.join(intervals)}" for market in MARKETS]
-            arguments = ["record", *wanted, "--exchange", sandbox.url, "--lake", str(lake)]
+            arguments = ["record", "--log-candles", *wanted, "--exchange", sandbox.url, "--lake", str(lake)]
             with child(tmp_path / "log", *arguments, "--flush-every", "5s") as recorder:
                 await until(lambda: sandbox.streams == len(series))
                 start_ms = sandbox.now_ms()

@@ -17,11 +17,13 @@ from lakewriter.backfill.background import BackgroundBackfill
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.connect import clients_of
+from lakewriter.cli.log_options import LogOptions, with_log_options
 from lakewriter.cli.moment import parse_day
 from lakewriter.cli.recorder_line import ProgressLine
+from lakewriter.cli.recorder_summary import RecorderSummary
 from lakewriter.cli.series_options import begin_ms
 from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
-from lakewriter.cli.terminal import log_to_stderr, stderr_is_terminal
+from lakewriter.cli.terminal import stderr_is_terminal
 from lakewriter.clock import Clock
 from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration
 from lakewriter.errors import UsageError
@@ -65,7 +67,7 @@ log = logging.getLogger(__name__)
 )
 @click.option("--duration", metavar="DURATION", help="Stop after this long.")
 @click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+@with_log_options
 @lake_option
 def command(
     subscriptions: tuple[str, ...],
@@ -76,7 +78,7 @@ def command(
     since: str | None,
     duration: str | None,
     exchange: str | None,
-    quiet: bool,
+    log_options: LogOptions,
     lake: str | None,
 ) -> None:
     """Record closed candles until SIGINT or SIGTERM, then flush and exit.
@@ -91,16 +93,20 @@ def command(
     lakewriter record 'usdt_futures:*USDT:1m,5m' --lake /srv/candles
     lakewriter record --config lakewriter.toml
     """
-    config = _config(config_path, subscriptions)
-    given = [parse_subscription(text) for text in subscriptions]
-    given_options = CommandLineOptions(config_path, given, flush_every, heal_limit, grace, since, exchange)
-    settings = given_options.settings(config)
-    duration_s = None if duration is None else parse_duration(duration) / 1000
-    for entry in settings.subscriptions:
-        # Check `--exchange` and proxies before the lake is created.
-        check_proxies(config.market(entry.market, exchange))
-    store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
-    asyncio.run(_record(store, config, given_options, settings, duration_s, quiet))
+    with log_options.errors():
+        config = _config(config_path, subscriptions)
+        given = [parse_subscription(text) for text in subscriptions]
+        given_options = CommandLineOptions(
+            config_path, given, flush_every, heal_limit, grace, since, exchange
+        )
+        settings = given_options.settings(config)
+        duration_s = None if duration is None else parse_duration(duration) / 1000
+        for entry in settings.subscriptions:
+            # Check `--exchange` and proxies before the lake is created.
+            check_proxies(config.market(entry.market, exchange))
+        store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
+        progress = log_options.start(config)
+        asyncio.run(_record(store, config, given_options, settings, duration_s, progress))
 
 
 class Settings(NamedTuple):
@@ -110,6 +116,7 @@ class Settings(NamedTuple):
     flush_every_s: float
     options: SupervisorOptions
     since_ms: int | None
+    summary_every_s: float
 
 
 class CommandLineOptions(NamedTuple):
@@ -144,6 +151,7 @@ class CommandLineOptions(NamedTuple):
             parse_duration(_either(self.flush_every, config.flush_every)) / 1000,
             options,
             begin_ms(parse_day(self.since or config.since, "--since")),
+            parse_duration(config.summary_every) / 1000,
         )
 
     def recorder_name(self) -> str:
@@ -171,15 +179,13 @@ async def _record(
     given_options: CommandLineOptions,
     settings: Settings,
     duration_s: float | None,
-    quiet: bool,
+    progress: ProgressLine | None,
 ) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     _on_hangup(stop, lambda: log.warning("SIGHUP: still starting; nothing is changed"))
     if duration_s is not None:
         asyncio.get_running_loop().call_later(duration_s, stop.set)
-    progress = ProgressLine() if stderr_is_terminal() and not quiet else None
-    log_to_stderr(quiet=quiet, handler=progress)
     clock = Clock()
     async with Network() as session:
         clients = clients_of(
@@ -204,7 +210,10 @@ async def _record(
         recorder = Recorder(
             store, journal, supervisor, queue, flush_every_s=settings.flush_every_s, clock=clock
         )
-        log.info("recording %d series into %s", len(subscribed.resolve().listened), store.name)
+        log.info(
+            "recording %(series)d series into %(lake)s",
+            {"series": len(subscribed.resolve().listened), "lake": store.name},
+        )
         history = None
         if settings.since_ms is not None:
             history = BackgroundBackfill(
@@ -220,6 +229,10 @@ async def _record(
         if history is not None:
             background.append(asyncio.create_task(finish_unless_stopped(history.run(), stop)))
             background[-1].add_done_callback(_log_bug)
+        summary = RecorderSummary(
+            recorder, every_s=settings.summary_every_s, directory=store.state_dir, clock=clock
+        )
+        background.append(asyncio.create_task(summary.run()))
         if progress is not None:
             background.append(asyncio.create_task(progress.follow(recorder)))
         try:
@@ -283,29 +296,41 @@ def _reload(
 def _log_summary(status: RecorderStatus) -> None:
     commits = status.commit_ms
     log.info(
-        "%d commits: half within %d ms, 99%% within %d ms, the slowest %d ms; up to %d candles each",
-        commits.count,
-        commits.half,
-        commits.percent_99,
-        commits.most,
-        status.commit_candles.most,
+        "%(commits)d commits: half within %(ms_half)d ms, 99%% within %(ms_99)d ms,"
+        " the slowest %(ms_most)d ms; up to %(candles_most)d candles each",
+        {
+            "commits": commits.count,
+            "ms_half": commits.half,
+            "ms_99": commits.percent_99,
+            "ms_most": commits.most,
+            "candles_most": status.commit_candles.most,
+        },
     )
     for how, ages in (("streamed", status.streamed_ms), ("healed", status.rest_ms)):
         if ages.count:
             log.info(
-                "fresh: %d candles %s: half durable %d ms after their end, 99%% within %d ms, the last %d ms",
-                ages.count,
-                how,
-                ages.half,
-                ages.percent_99,
-                ages.most,
+                "fresh: %(candles)d candles %(how)s: half durable %(ms_half)d ms after their end,"
+                " 99%% within %(ms_99)d ms, the last %(ms_most)d ms",
+                {
+                    "candles": ages.count,
+                    "how": how,
+                    "ms_half": ages.half,
+                    "ms_99": ages.percent_99,
+                    "ms_most": ages.most,
+                },
             )
     if status.pages_asked:
         log.info(
-            "healing: %d pages asked for, %d candles healed, %d explained, %d cannot be healed",
-            status.pages_asked,
-            status.healed,
-            status.explained,
-            status.unhealable,
+            "healing: %(pages)d pages asked for, %(healed)d candles healed,"
+            " %(explained)d explained, %(unhealable)d cannot be healed",
+            {
+                "pages": status.pages_asked,
+                "healed": status.healed,
+                "explained": status.explained,
+                "unhealable": status.unhealable,
+            },
         )
-    log.info("stopped: %d candles recorded, %d flushed", status.recorded, status.flushed)
+    log.info(
+        "stopped: %(recorded)d candles recorded, %(flushed)d flushed",
+        {"recorded": status.recorded, "flushed": status.flushed},
+    )

@@ -119,10 +119,12 @@ class Flusher:
         stats.unmerged_partitions = len(unmerged)
         if len(unmerged) < len(batch):
             log.info(
-                "flushed %d candles into %d partitions in %.2f s",
-                sum(map(len, batch.values())) - sum(map(len, unmerged.values())),
-                len(batch) - len(unmerged),
-                self._clock.monotonic_s() - started_s,
+                "flushed %(candles)d candles into %(partitions)d partitions in %(seconds).2f s",
+                {
+                    "candles": sum(map(len, batch.values())) - sum(map(len, unmerged.values())),
+                    "partitions": len(batch) - len(unmerged),
+                    "seconds": round(self._clock.monotonic_s() - started_s, 3),
+                },
             )
         return unmerged
 

@@ -78,7 +78,10 @@ class Merger:
                 flushed += len(batch[partition])
                 corrections += merged.corrections
                 if merged.corrections:
-                    log.warning("%s: %d candles corrected", partition, merged.corrections)
+                    log.warning(
+                        "%(partition)s: %(candles)d candles corrected",
+                        {"partition": partition, "candles": merged.corrections},
+                    )
         # A full disk refuses thousands of partitions at once. One line names all of them.
         for reason, refused in refusals.items():
             waiting = sum(len(unmerged[partition]) for partition, _ in refused)

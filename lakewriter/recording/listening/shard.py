@@ -174,7 +174,10 @@ class Shard:
         self._silent = None
         for stream in self.streams.values():
             stream.reconnected()
-        log.info("%s: connected, %d streams", self._label, len(self.streams))
+        log.info(
+            "%(connection)s: connected, %(streams)d streams",
+            {"connection": self._label, "streams": len(self.streams)},
+        )
 
     def _sync_subscriptions(self) -> None:
         if self._is_stale:
