@@ -54,7 +54,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/zensical build --clean --strict
+	PYTHONPATH=tools $(BIN)/zensical build --clean --strict
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/merge.py

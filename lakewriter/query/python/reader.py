@@ -127,8 +127,7 @@ class Lake:
     ) -> Iterator[RowStream]:
         """Yield an answer with its `.schema`, and with `.batches` that are fetched on demand.
 
-        Raises:
-            the errors of `query`, also while the batches are fetched.
+        The errors are those of `query`, also while the batches are fetched.
         """
         sql, params = resolved(sql, params, self._queries)
         with stream(self._store, sql, params, tables=tables) as answer:
