@@ -24,6 +24,7 @@ DEFAULT_LAKE = "data"
 
 # Command → its line in `lakewriter --help`, so that help imports no command.
 COMMANDS = {
+    "init": "Write a commented lakewriter.toml.",
     "record": "Record closed candles until stopped.",
     "backfill": "Fetch history from the archive and REST.",
     "import": "Import files of candles into the lake.",

@@ -101,7 +101,7 @@ def test_an_error_at_the_start_is_an_object(tmp_path: Path) -> None:
     )
     nothing = run("record", "--log-format", "json", cwd=tmp_path)
     [error] = lines(nothing.stderr)
-    assert nothing.returncode == error["exit_code"] == 2 and "or write lakewriter.toml" in str(error["hint"])
+    assert nothing.returncode == error["exit_code"] == 2 and "lakewriter init" in str(error["hint"])
     wrong = run("record", "spot:BTCUSDT:1m", "--log-format", "xml", cwd=tmp_path)
     assert wrong.returncode == 2 and "'xml' is not one of 'text', 'json'" in wrong.stderr
     (tmp_path / "lakewriter.toml").write_text('log_format = "xml"')

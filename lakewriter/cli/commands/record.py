@@ -168,7 +168,8 @@ def _config(path: str | None, subscriptions: Sequence[str]) -> Config:
     if found is None and not subscriptions:
         raise UsageError(
             f"record: nothing to record, and no {FILE_NAME} here",
-            f"lakewriter record spot:BTCUSDT,BNBUSDT:1m\n\n  or write {FILE_NAME}, for example:\n\n{EXAMPLE}",
+            f"lakewriter record spot:BTCUSDT,BNBUSDT:1m\n\n  or write {FILE_NAME} (lakewriter init),"
+            f" for example:\n\n{EXAMPLE}",
         )
     return found or Config()
 
