@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +21,9 @@ TEXT_BYTES_MAX = 16 * 1024 * 1024
 
 # Maximum number of printed errors. Further errors are only counted.
 ERRORS_SHOWN_MAX = 20
+
+# Minimum width of wrapped text, in characters.
+WRAPPED_WIDTH_MIN = 20
 
 
 class _Formatter(logging.Formatter):
@@ -144,6 +149,35 @@ def finished_report() -> Iterator[None]:
         return
     with ignore_broken_pipe(), standard_output():
         yield
+
+
+def terminal_width() -> int | None:
+    """Return the width in characters of the terminal on standard output; None if it is no terminal."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
+
+
+def wrapped(text: str, indent: int = 0, hanging: int = 0) -> str:
+    """Return a text for standard output, in lines that fit its terminal; else in one line.
+
+    Args:
+        indent: the number of spaces before the first line.
+        hanging: the number of spaces before the other lines.
+    """
+    width = terminal_width()
+    if width is None:
+        return " " * indent + text
+    # A narrow column of a wide indent would be harder to read than lines that the terminal wraps.
+    # A parameter stays with its default. textwrap breaks no line at a no-break space.
+    return textwrap.fill(
+        text.replace(" := ", "\xa0:=\xa0"),
+        max(width, hanging + WRAPPED_WIDTH_MIN),
+        initial_indent=" " * indent,
+        subsequent_indent=" " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ).replace("\xa0", " ")
 
 
 def stderr_is_terminal() -> bool:

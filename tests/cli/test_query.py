@@ -4,12 +4,10 @@ import csv
 import io
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import openpyxl
@@ -22,7 +20,7 @@ from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.macros import MACROS
 from lakewriter.query.output.formats import FORMATS
 from lakewriter.query.scan.held_files import can_hold
-from support import warm_processes
+from support import terminals, warm_processes
 from support.lakes import make_lake, rest_candle
 from support.running import PATIENCE_S
 
@@ -170,25 +168,7 @@ def on_terminal(
     **env: str,
 ) -> tuple[int, str]:
     """Return the output on a terminal of this size, without the progress bar."""
-    parent, child = pty.openpty()
-    termios.tcsetwinsize(child, screen)
-    command = ["query", "--lake", lake, sql, *more]
-    # The environment of these tests may set the size of the screen.
-    ours = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
-    with Path(os.devnull).open("rb") as null:
-        running = warm_processes.start(
-            command, stdin=null.fileno(), stdout=child, stderr=child, environment=ours | env
-        )
-    os.close(child)
-    shown = b""
-    try:
-        while part := os.read(parent, 65536):
-            shown += part
-    except OSError:
-        pass  # the other end of a terminal that closed
-    code = running.wait(PATIENCE_S)
-    os.close(parent)
-    text = shown.decode().replace("\r\n", "\n")
+    code, text = terminals.on_terminal("query", "--lake", lake, sql, *more, screen=screen, **env)
     return code, text if with_bar else BAR.sub("", text)
 
 

@@ -16,6 +16,7 @@ from lakewriter.cli.terminal import (
     standard_input,
     standard_output,
     without_pandas,
+    wrapped,
 )
 from lakewriter.errors import UsageError
 from lakewriter.query.output.formats import FORMATS
@@ -175,10 +176,11 @@ def _parsed_query(sql: str | None, sql_file: str | None, queries: str | None) ->
 
 def _show_saved(queries: str | None) -> None:
     for query in saved_queries(queries_directory(queries)):
-        click.echo(f"{query.name}  {query.title}")
+        click.echo(wrapped(f"{query.name}  {query.title}", hanging=len(query.name) + 2))
         width = max((len(f"{p.name}={p.default}") for p in query.parameters), default=0)
         for parameter in query.parameters:
-            click.echo(f"    {f'{parameter.name}={parameter.default}':{width}}  {parameter.what}".rstrip())
+            given = f"{parameter.name}={parameter.default}"
+            click.echo(wrapped(f"{given:{width}}  {parameter.what}".rstrip(), 4, 4 + width + 2))
 
 
 def _show_macros() -> None:
@@ -186,4 +188,6 @@ def _show_macros() -> None:
 
     click.echo("\nIn SQL, after FROM:")
     for macro in MACROS.values():
-        click.echo(f"{macro.signature}\n    {macro.what}\n    {macro.columns}")
+        click.echo(wrapped(macro.signature, hanging=8))
+        click.echo(wrapped(macro.what, 4, 4))
+        click.echo(wrapped(macro.columns, 4, 4))

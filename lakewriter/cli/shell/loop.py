@@ -2,9 +2,7 @@
 
 import contextlib
 import shlex
-import shutil
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +15,7 @@ from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.query_options import parsed_params, queries_directory, queries_option, table_option
 from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split_statements
-from lakewriter.cli.terminal import finished_report, read_text, standard_input, without_pandas
+from lakewriter.cli.terminal import finished_report, read_text, standard_input, without_pandas, wrapped
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.output.formats import text_formats, text_formats_explained
 from lakewriter.query.saved import SavedQuery, saved_queries, saved_query
@@ -155,7 +153,7 @@ class Shell:
         return saved_queries(queries_directory(self._queries))
 
     def _show_queries(self, _text: str) -> None:
-        _show(*(f"{query.name}  {query.title}" for query in self._saved()))
+        _show(*(wrapped(f"{query.name}  {query.title}", hanging=4) for query in self._saved()))
 
     def _help(self, name: str) -> None:
         from lakewriter.query.macros import MACROS
@@ -165,7 +163,7 @@ class Shell:
             _show(_HELP)
             return
         macro = MACROS[_one_of(".help", name, tuple(MACROS))]
-        _show(macro.signature, _indented(macro.what), _indented(macro.columns))
+        _show(wrapped(macro.signature, hanging=8), _indented(macro.what), _indented(macro.columns))
 
     def _tables(self, _text: str) -> None:
         from lakewriter.query.macros import MACROS
@@ -233,8 +231,7 @@ def _one_of(command: str, given: str, known: tuple[str, ...]) -> str:
 
 def _indented(text: str) -> str:
     """Return a text with indented lines that fit the terminal's width."""
-    width = shutil.get_terminal_size().columns
-    return textwrap.fill(text, max(width, 30), initial_indent="    ", subsequent_indent="    ")
+    return wrapped(text, 4, 4)
 
 
 def read_statements(lines: Iterator[str]) -> Iterator[str]:

@@ -167,9 +167,9 @@ def table_lines(
     """
     header = tuple(format_value(name) for name in schema.names)
     numeric = [_is_number(field.type) for field in schema]
-    widths = list(map(_width, header))
+    widths = list(map(text_width, header))
     for row in rows.shown():
-        widths = list(map(max, widths, map(_width, row)))
+        widths = list(map(max, widths, map(text_width, row)))
     chosen = columns_that_fit(header, widths, width_max)
     places = list(with_omissions(chosen, len(widths)))
 
@@ -192,14 +192,14 @@ def table_lines(
 def value_lines(schema: pa.Schema, rows: DisplayRows) -> Iterator[str]:
     """Yield a line for each value, row by row, and the count of rows."""
     names = [format_value(name) for name in schema.names]
-    width = max(map(_width, names), default=0)
+    width = max(map(text_width, names), default=0)
     first_of_tail = rows.total - len(rows.tail)
 
     def lines(numbered: Iterable[tuple[int, Row]]) -> Iterator[str]:
         for number, row in numbered:
             yield f"── row {number:,} ──"
             for name, text in zip(names, row, strict=True):
-                yield f"{name}{' ' * (width - _width(name))}  {text}".rstrip()
+                yield f"{name}{' ' * (width - text_width(name))}  {text}".rstrip()
 
     yield from lines(enumerate(rows.head, 1))
     if rows.total > rows.shown_count:
@@ -230,7 +230,7 @@ def markdown_lines(
 
 def _padded(row: Row, widths: list[int], numeric: list[bool]) -> Row:
     return tuple(
-        " " * (width - _width(text)) + text if right else text + " " * (width - _width(text))
+        " " * (width - text_width(text)) + text if right else text + " " * (width - text_width(text))
         for text, width, right in zip(row, widths, numeric, strict=True)
     )
 
@@ -252,7 +252,7 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def _width(text: str) -> int:
+def text_width(text: str) -> int:
     """Return the width of a text on a terminal, in characters."""
     if text.isascii():
         return len(text)
