@@ -53,6 +53,17 @@ class ExchangeTime:
         return 1.0 if self._agreed.line is None else self._agreed.line.rate
 
     @property
+    def host_ahead_ms(self) -> int | None:
+        """The host's clock minus the exchange's, in milliseconds.
+
+        It is exact to a round trip. None if the exchange's time is unknown, or its clock
+        is faster than real time.
+        """
+        if not self.known or self.rate != 1.0:
+            return None
+        return round(self._wall_ms() - self._now_ms())
+
+    @property
     def needs_server_time(self) -> bool:
         """Whether a REST answer would settle a disagreement."""
         return self._agreed.needs_server_time

@@ -33,6 +33,8 @@ def _line(status: RecorderStatus) -> Text:
         parts.append(f"{status.healed:,} healed")
     if status.healing_series:
         parts.append(f"{status.healing_series:,} series being healed")
+    if status.polled_series:
+        parts.append(f"{status.polled_series:,} polled")
     if status.silent_series:
         parts.append(f"{status.silent_series:,} silent")
     if status.bad_frames:

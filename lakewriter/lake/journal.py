@@ -8,6 +8,7 @@ file of lines; `segments` reads it.
     _lakewriter/journal/lock                          locked to create, adopt or remove a journal
     _lakewriter/journal/<recorder>/lock               locked by the recorder until it exits
     _lakewriter/journal/<recorder>/00000001.ndjson    a segment
+    _lakewriter/journal/<recorder>/status.json        the recorder's status; see `recorder_status_file`
 
 If a journal is deleted or moved while its recorder lives, the next commit restores it.
 `lost` is set if the journal had candles: then only the recorder's memory has them.
@@ -36,6 +37,7 @@ from lakewriter.lake.journal_directories import (
     segment_paths,
     try_lock,
 )
+from lakewriter.lake.recorder_status_file import remove_status
 from lakewriter.lake.segments import SEGMENT_BYTES_MAX, encode_line
 from lakewriter.regular_file import names_open_file, write_all
 
@@ -69,7 +71,8 @@ class Journal:
         self._fd: int | None = None
         self._path: Path | None = None  # the open segment
         self._bytes = 0
-        self._undropped: set[Path] = set()  # segments that this object wrote and that are not dropped yet
+        # The bytes of each segment that this object wrote and that is not dropped yet.
+        self._undropped: dict[Path, int] = {}
         self._lost = False
 
     def commit(self, candles: Iterable[Candle]) -> int:
@@ -105,12 +108,19 @@ class Journal:
                 f"journal: {self.directory}: its segment or its lock was deleted or moved", _SAFE
             )
         self._bytes += len(lines)
+        if self._path is not None:
+            self._undropped[self._path] = self._bytes
         return len(lines)
 
     @property
     def segment_bytes(self) -> int:
         """The size of the open segment in bytes, or 0 without an open segment."""
         return self._bytes
+
+    @property
+    def undropped_bytes(self) -> int:
+        """The size in bytes of all segments that are not dropped yet. Any thread may read it."""
+        return sum(tuple(self._undropped.values()))
 
     @property
     def lost(self) -> bool:
@@ -142,9 +152,9 @@ class Journal:
         except OSError as error:
             log.warning("journal: %s cannot be listed: %s", self.directory, error.strerror)
             segments = []
-        if not self._undropped.issubset(segments):
+        if not self._undropped.keys() <= set(segments):
             self._lost = True
-            self._undropped.intersection_update(segments)
+            self._undropped = {path: size for path, size in self._undropped.items() if path in segments}
         return segments
 
     def segments(self) -> list[Path]:
@@ -173,7 +183,7 @@ class Journal:
             except OSError as error:
                 refused.append(error)
             else:
-                self._undropped.discard(segment)
+                self._undropped.pop(segment, None)
         try:
             sync_directory(self.directory)
         except FileNotFoundError:
@@ -196,6 +206,7 @@ class Journal:
         # The directory stays if it has other files, such as a .bad file, or if the disk is
         # read-only now. It has no candles for the next recorder to flush.
         with contextlib.suppress(OSError), lock_journals(self.directory.parent):
+            remove_status(self.directory)
             if not segment_paths(self.directory):
                 (self.directory / LOCK_NAME).unlink(missing_ok=True)
                 self.directory.rmdir()
@@ -231,7 +242,7 @@ class Journal:
                 os.close(fd)
                 raise LakeError(f"journal: {self.directory}: sync failed: {error.strerror}", _SAFE) from error
             self._fd, self._path = fd, path
-            self._undropped.add(path)
+            self._undropped[path] = 0
         return self._fd
 
     def _restore_directory(self) -> None:
@@ -337,5 +348,9 @@ def adopt_dead(root: Path, refused: Callable[[Path, OSError], None] = _log_refus
                 refused(directory, error)
                 continue
             if fd is not None:
+                with contextlib.suppress(OSError):
+                    remove_status(
+                        directory
+                    )  # otherwise its recorder would look alive while this lock is held
                 adopted.append(Journal(directory, fd))
     return adopted

@@ -16,6 +16,7 @@ from lakewriter.recording.expected_series import ExpectedSeries
 from lakewriter.recording.healing.healer import Healer
 from lakewriter.recording.healing.watermarks import Watermarks
 from lakewriter.recording.listening.listener import CandleListener
+from lakewriter.recording.series_states import SeriesStates
 from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class DeadlineWatch:
         grace: the grace periods; their `polled` is set here.
         healer: heals late candles.
         listeners: by market; they replace connections whose streams are silent.
+        states: count late candles.
         queue: holds candles until they are durable in the journal.
         clients: know the time at each market.
         clock: measures delays of the journal.
@@ -81,6 +83,7 @@ class DeadlineWatch:
         listeners: Mapping[str, CandleListener],
         queue: CandleQueue,
         *,
+        states: SeriesStates,
         clients: MarketClients,
         clock: Clock,
     ) -> None:
@@ -90,6 +93,7 @@ class DeadlineWatch:
         self._healer = healer
         self._listeners = listeners
         self._queue = queue
+        self._states = states
         self._clients = clients
         self._clock = clock
 
@@ -116,6 +120,7 @@ class DeadlineWatch:
             for market, until_ms in now_ms.items():
                 for late in self._watermarks.overdue(market, until_ms):
                     self._healer.request_heal(late.series, late.start_ms, late.stop_ms, late=True)
+                    self._states.note_late(late.series, late.start_ms)
             for series in self._healer.take_undelivered():
                 self._listeners[series.market].missed(series)
 

@@ -8,12 +8,12 @@ gaps. When a series ends, its candles up to the end are healed.
 import logging
 
 from lakewriter.binance.market_clients import MarketClients
-from lakewriter.candle import Candle
 from lakewriter.interval import MINUTE_MS
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.recording.healing.healer import Healer
 from lakewriter.recording.healing.startup_survey import StartupSurvey
 from lakewriter.recording.healing.watermarks import Watermarks
+from lakewriter.recording.series_states import SeriesStates
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.series import Series
 from lakewriter.subscribed_period import STOP_MARGIN_MS
@@ -37,6 +37,7 @@ class ExpectedSeries:
         healer: heals candles of series that ended.
         survey: surveys series that begin.
         ledger: the gaps.
+        states: know the newest candle of each series.
 
     Attributes:
         markets: markets whose series are expected, because their time is known.
@@ -50,6 +51,7 @@ class ExpectedSeries:
         healer: Healer,
         survey: StartupSurvey,
         ledger: Ledger,
+        states: SeriesStates,
     ) -> None:
         self.markets: set[str] = set()
         self._subscribed = subscribed
@@ -58,10 +60,9 @@ class ExpectedSeries:
         self._healer = healer
         self._survey = survey
         self._ledger = ledger
+        self._states = states
         # Number of time jumps of each market that have been followed.
         self._jumps: dict[str, int] = {}
-        # Begin time of the newest durable candle of each series.
-        self._newest_ms: dict[Series, int] = {}
 
     def update(self, market: str, expected: set[Series], new_since_ms: int | None = None) -> bool:
         """Replace the expected series of a market; return whether any is new.
@@ -107,18 +108,13 @@ class ExpectedSeries:
             if before_ms != after_ms:
                 self._restart(market, before_ms, after_ms)
 
-    def note_durable(self, candle: Candle) -> None:
-        """Store a candle's begin time if it is the newest durable candle of its series."""
-        series = candle.series
-        self._newest_ms[series] = max(candle.begin_ms, self._newest_ms.get(series, 0))
-
     def clear_last_moment(self) -> None:
         """Remove from the ledger the pending gaps that ended just before the stop.
 
         The next recorder finds their candles missing after the newest candle of the lake.
         """
         for gap in self._ledger.gaps():
-            newest_ms = self._newest_ms.get(gap.series)
+            newest_ms = self._states.newest_ms(gap.series)
             if gap.reason != "pending" or newest_ms is None:
                 continue
             grid = gap.series.grid.anchored(newest_ms)

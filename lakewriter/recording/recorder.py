@@ -6,7 +6,7 @@ buffered, even if the task is cancelled. Rule 3: a stop commits the queue, flush
 the buffer and replays the journals of dead recorders.
 
 `journaled_buffer` keeps journal and buffer in step. `flusher` merges the buffer.
-`supervisor` listens, and heals missing candles.
+`supervisor` listens, and heals missing candles. `self_report` publishes the status.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ from lakewriter.recording.candle_queue import CandleQueue
 from lakewriter.recording.flushing.dead_journals import DeadJournals
 from lakewriter.recording.flushing.flusher import Flusher
 from lakewriter.recording.flushing.journaled_buffer import COMMIT_CANDLES_MAX, JournaledBuffer
+from lakewriter.recording.self_report import SelfReport
 from lakewriter.recording.status import Freshness, RecorderStats, RecorderStatus
+from lakewriter.recording.status_snapshot import StatusSource
 from lakewriter.recording.supervisor import CompletenessSupervisor
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,8 @@ class Recorder:
         self._queue = queue
         self._clock = clock
         self._deadline_s = math.inf
+        self._source = StatusSource(self.stats, self.journaled, supervisor, queue, clock)
+        self._report = SelfReport(journal.directory, clock)
 
     @property
     def freshness(self) -> Freshness:
@@ -85,30 +89,7 @@ class Recorder:
 
     def status(self) -> RecorderStatus:
         """Return the present counts."""
-        stats, supervisor = self.stats, self._supervisor
-        listeners = supervisor.listeners.values()
-        listening = [listener.stats for listener in listeners]
-        healing = supervisor.healer.stats
-        return RecorderStatus(
-            recorded=stats.recorded,
-            flushed=stats.flushed,
-            buffered=len(self.journaled),
-            unmerged_partitions=stats.unmerged_partitions,
-            last=stats.last,
-            commit_candles=stats.commit_candles.distribution(),
-            commit_ms=stats.commit_ms.distribution(),
-            streamed_ms=supervisor.freshness.streamed.distribution(),
-            rest_ms=supervisor.freshness.healed.distribution(),
-            series=sum(len(listener.series) for listener in listeners),
-            silent_series=sum(len(listener.polled) for listener in listeners),
-            connections=sum(each.connections for each in listening),
-            bad_frames=sum(each.bad_frames.total() for each in listening),
-            pages_asked=healing.asked,
-            healed=healing.healed,
-            explained=healing.explained,
-            unhealable=healing.unhealable,
-            healing_series=supervisor.healer.pending,
-        )
+        return self._source.snapshot(self._report.disk)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop` is set, then flush all candles and return.
@@ -121,14 +102,16 @@ class Recorder:
         consuming = asyncio.create_task(self._consume())
         flushing = asyncio.create_task(self._flusher.run())
         replaying = asyncio.create_task(self._dead_journals.replay())
+        reporting = asyncio.create_task(self._report.run(self.status))
         stopping = asyncio.create_task(stop.wait())
+        reporting.add_done_callback(_log_bug)
         # These tasks end before the stop only by an error.
         endless = [consuming, flushing, supervising]
         try:
             await asyncio.wait({stopping, *endless}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._deadline_s = self._clock.monotonic_s() + STOP_PATIENCE_S
-            await _cancel([stopping, supervising])
+            await _cancel([stopping, supervising, reporting])
             await self._drain(consuming)
             async with self._flusher.flushing:  # a running flush is not cancelled
                 await _cancel([consuming, flushing])
@@ -162,6 +145,7 @@ class Recorder:
         finally:
             await _cancel([replaying])
             await self._supervisor.close()
+            await asyncio.to_thread(self._report.close)  # its thread writes into the journal's directory
             await self.journaled.close()
             self._flusher.close()
             self._dead_journals.close()
@@ -205,6 +189,7 @@ class Recorder:
                 `STOP_PATIENCE_S` after the stop.
         """
         refused_since_s: float | None = None
+        self.stats.committing_since_s = self._clock.monotonic_s()
         while True:
             try:
                 self._check_room()
@@ -224,6 +209,7 @@ class Recorder:
                         "%s; recording waits, and sockets are not read once the queue is full", refused.what
                     )
                 await asyncio.sleep(REFUSED_RETRY_S)
+        self.stats.committing_since_s = None
         if refused_since_s is not None:
             log.warning(
                 "journal: writes succeed again after %.1f s", self._clock.monotonic_s() - refused_since_s
@@ -242,6 +228,7 @@ class Recorder:
         self._supervisor.mark_durable(group)
         stats = self.stats
         stats.recorded += len(group)
+        stats.today.add(len(group), self._clock.wall_us() // 1000)
         stats.last = group[-1]
         stats.commit_candles.add(len(group))
         stats.commit_ms.add(round((self._clock.monotonic_s() - started_s) * 1000))
@@ -261,6 +248,12 @@ def describe(candle: Candle) -> str:
 def _clock_text(time_us: int) -> str:
     moment = datetime.fromtimestamp(time_us / 1_000_000, UTC)
     return f"{moment:%Y-%m-%d %H:%M:%S}.{time_us // 1000 % 1000:03d}"
+
+
+def _log_bug(task: "asyncio.Task[None]") -> None:
+    """Log the error of the reports. Recording continues without them."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("status: the reports ended by a bug in lakewriter", exc_info=error)
 
 
 async def _cancel(tasks: "Iterable[asyncio.Task[Any]]") -> None:

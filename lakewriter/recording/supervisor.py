@@ -5,6 +5,7 @@ subscriptions to them:
 
     listeners         put the candles of each market's streams on the queue
     expected_series   the series that have to be complete
+    series_states     the state of each series, for the recorder's status
     deadlines         find late candles
     healing           requests late and missing candles from REST
     timekeeping, instrument_lists    the time and the instruments of each market
@@ -33,6 +34,7 @@ from lakewriter.recording.healing.startup_survey import StartupSurvey
 from lakewriter.recording.healing.watermarks import Watermarks
 from lakewriter.recording.instrument_lists import InstrumentList
 from lakewriter.recording.listening.listener import CandleListener
+from lakewriter.recording.series_states import SeriesStates
 from lakewriter.recording.state_saver import StateSaver
 from lakewriter.recording.status import Freshness
 from lakewriter.recording.subscribed_series import SubscribedSeries
@@ -94,8 +96,9 @@ class CompletenessSupervisor:
         self.freshness = Freshness()
         self.subscribed = subscribed
         self.ledger = ledger
+        self.recorder = recorder
+        self.clients = clients
         self._store = store
-        self._clients = clients
         self._queue = queue
         self._options = options
         self._clock = clock
@@ -106,8 +109,9 @@ class CompletenessSupervisor:
         self._survey = StartupSurvey(
             store, subscribed, ledger, self.watermarks, self.healer, clients, heal_limit_ms=limit_ms
         )
+        self.states = SeriesStates(self.listeners, self.watermarks, ledger, clients, grace.ms)
         self._expected = ExpectedSeries(
-            subscribed, clients, self.watermarks, self.healer, self._survey, ledger
+            subscribed, clients, self.watermarks, self.healer, self._survey, ledger, self.states
         )
         self._deadlines = DeadlineWatch(
             self._expected,
@@ -116,6 +120,7 @@ class CompletenessSupervisor:
             self.healer,
             self.listeners,
             queue,
+            states=self.states,
             clients=clients,
             clock=clock,
         )
@@ -135,7 +140,7 @@ class CompletenessSupervisor:
         """Move the watermarks past durable candles, and heal candles missing before them."""
         healer, watermarks = self.healer, self.watermarks
         self._expected.follow_time()
-        now_ms = {market: self._clients[market].time.now_ms() for market in self.listeners}
+        now_ms = {market: self.clients[market].time.now_ms() for market in self.listeners}
         for candle in candles:
             series = candle.series
             skipped = watermarks.advance(candle)
@@ -143,9 +148,9 @@ class CompletenessSupervisor:
                 healer.request_heal(series, *skipped)
             since_ms = watermarks.since_ms(series)
             if since_ms is not None and candle.end_ms > since_ms:
-                ages = self.freshness.streamed if candle.source == "stream" else self.freshness.healed
-                ages.add(max(0, now_ms.get(candle.market, candle.end_ms) - candle.end_ms))
-            self._expected.note_durable(candle)
+                age_ms = max(0, now_ms.get(candle.market, candle.end_ms) - candle.end_ms)
+                self.freshness.add(age_ms, is_streamed=candle.source == "stream")
+            self.states.note_durable(candle)
             healer.mark_durable(candle)
 
     def change(self, subscriptions: Iterable[Subscription]) -> None:
@@ -157,7 +162,7 @@ class CompletenessSupervisor:
         self._subscription_log.changed()
         for market in self._expected.markets:
             self.subscribed.warn_of_unlisted(market)
-            self._survey.survey_ended_series(market, self._clients[market].time.now_ms())
+            self._survey.survey_ended_series(market, self.clients[market].time.now_ms())
 
     async def run(self) -> None:
         """Run all parts until cancelled."""
@@ -194,7 +199,7 @@ class CompletenessSupervisor:
             self._subscription_log.changed()
         for market, listener in self.listeners.items():
             _set_streams(listener, {series for series in resolved.listened if series.market == market})
-            if self._clients[market].time.known:
+            if self.clients[market].time.known:
                 expected = {series for series in resolved.expected if series.market == market}
                 if self._expected.update(market, expected, (new_since_ms or {}).get(market)):
                     self._subscription_log.changed()
@@ -202,7 +207,7 @@ class CompletenessSupervisor:
     def _open(self, market: str) -> None:
         """Start the listener of a market, and the tasks that keep its time and its list."""
         assert self._tasks is not None
-        client = self._clients[market]
+        client = self.clients[market]
         self.listeners[market] = CandleListener(
             client.market,
             (),
@@ -219,7 +224,7 @@ class CompletenessSupervisor:
 
     async def _keep_time(self, market: str) -> None:
         """Request the exchange's time regularly, and expect series as soon as it is known."""
-        keeper = self.timekeepers[market] = Timekeeper(self._clients[market])
+        keeper = self.timekeepers[market] = Timekeeper(self.clients[market])
         while True:
             answered_at_once = await keeper.ask()
             if not answered_at_once or market not in self._expected.markets:
@@ -228,7 +233,7 @@ class CompletenessSupervisor:
 
     async def _keep_list(self, market: str) -> None:
         """Request the market's list regularly, and apply each answer."""
-        client, every_s = self._clients[market], self._options.list_every_s
+        client, every_s = self.clients[market], self._options.list_every_s
         instruments = InstrumentList(
             market, self._store, self.subscribed, client, self.healer.explainer, every_s=every_s
         )

@@ -15,7 +15,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.recording.flushing.buffer import Batch
 from lakewriter.recording.flushing.journaled_buffer import JournaledBuffer
 from lakewriter.recording.flushing.merger import Merger
-from lakewriter.recording.status import RecorderStats
+from lakewriter.recording.status import FlushRecord, RecorderStats
 
 log = logging.getLogger(__name__)
 
@@ -117,14 +117,14 @@ class Flusher:
         stats.corrections += corrections
         stats.flushes += 1
         stats.unmerged_partitions = len(unmerged)
-        if len(unmerged) < len(batch):
+        merged = sum(map(len, batch.values())) - sum(map(len, unmerged.values()))
+        partitions = len(batch) - len(unmerged)
+        took_s = round(self._clock.monotonic_s() - started_s, 3)
+        stats.last_flush = FlushRecord(self._clock.wall_us() // 1000, merged, partitions, took_s)
+        if partitions:
             log.info(
                 "flushed %(candles)d candles into %(partitions)d partitions in %(seconds).2f s",
-                {
-                    "candles": sum(map(len, batch.values())) - sum(map(len, unmerged.values())),
-                    "partitions": len(batch) - len(unmerged),
-                    "seconds": round(self._clock.monotonic_s() - started_s, 3),
-                },
+                {"candles": merged, "partitions": partitions, "seconds": took_s},
             )
         return unmerged
 
