@@ -14,7 +14,7 @@ from support.side_by_side import played
 __all__ = ["played"]  # the fixture
 
 # Hypothesis sets no deadline, since disks and slow machines have none.
-settings.register_profile("lakewriter", deadline=None, max_examples=either(40, 200))
+settings.register_profile("lakewriter", deadline=None, max_examples=either(25, 200))
 settings.load_profile("lakewriter")
 
 # A shell that runs us in its background has SIGINT ignored, in our children too.

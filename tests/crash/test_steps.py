@@ -214,7 +214,7 @@ def kill_at_every(server: Server, tmp_path: Path, work: str, call: str) -> None:
     """Kill the child at each of its system calls of a kind, and check the lake each time."""
     # Most openings only read: some of them will do, what they make is met by the other calls.
     killed = 0
-    for count in range(1, 300, either(12, 3) if call == "openat" else either(4, 1)):
+    for count in range(1, 300, either(20, 3) if call == "openat" else either(4, 1)):
         root = lake_with_a_foreign_file(tmp_path / f"lake-{count}")
         was = server.run(work, root, f"{call}:signal=KILL:when={count}")
         assert not was.failure
@@ -277,7 +277,7 @@ def check_forgotten(root: Path, was: Promised) -> None:
 @pytest.mark.parametrize("call", ["write", "fsync", "rename", "unlink", "rmdir", "flock", "openat", "mkdir"])
 def test_forgetting_killed_at_every_call(server: Server, tmp_path: Path, call: str) -> None:
     """A kill during a removal loses no other candle, and each removed one is on record."""
-    for count in range(1, 300, either(12, 3) if call == "openat" else either(3, 1)):
+    for count in range(1, 300, either(20, 3) if call == "openat" else either(3, 1)):
         root = lake_to_forget(tmp_path / f"lake-{count}")
         was = server.run("forget", root, f"{call}:signal=KILL:when={count}")
         assert not was.failure
@@ -349,7 +349,7 @@ def test_a_part_of_a_commit_spoils_no_later_one(
 )
 def test_a_failing_call_loses_no_promise(server: Server, tmp_path: Path, call: str, error: str) -> None:
     """If any open or sync fails, the child reports it and keeps its promises; recovery succeeds."""
-    for count in range(1, 200, either(12, 3)):
+    for count in range(1, 200, either(20, 3)):
         root = lake_with_a_foreign_file(tmp_path / f"lake-{count}")
         was = server.run("record", root, f"{call}:error={error}:when={count}")
         check(root, was, ALL)
@@ -362,7 +362,7 @@ def test_a_failing_call_loses_no_promise(server: Server, tmp_path: Path, call: s
 def test_a_merge_whose_sync_fails_changes_nothing(server: Server, tmp_path: Path) -> None:
     """If the new file or its directory cannot be synced the merge raises; each file is whole, old or new."""
     kept: list[list[Key]] = []
-    for count in range(1, 200, either(17, 1)):
+    for count in range(1, 200, either(50, 1)):
         root = tmp_path / f"lake-{count}"
         was = server.run("merge", root, f"fsync:error=EIO:when={count}")
         check(root, was, ALL)

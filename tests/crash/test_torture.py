@@ -14,7 +14,7 @@ LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
 @pytest.mark.parametrize(
     ("seconds", "kills", "options"),
     [
-        (10, 3, ()),
+        (6, 2, ()),
         pytest.param(150, 30, (), marks=LONG),
         pytest.param(70, 20, ("--all-intervals",), marks=LONG),
     ],

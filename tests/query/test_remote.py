@@ -81,8 +81,8 @@ def asked(store: Store, lake: LakeStore, sql: str) -> pa.Table:
 @pytest.mark.parametrize(
     "sql",
     [
-        *map(as_statement, PREDICATES[:: either(150, 6)]),
-        *STATEMENTS[:: either(90, 5)],
+        *map(as_statement, PREDICATES[:: either(250, 6)]),
+        *STATEMENTS[:: either(150, 5)],
         *(f"FROM {name}" for name in TABLES),
     ],
 )
