@@ -14,6 +14,11 @@ from lakewriter.timeline import Moment
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
+def present_ms() -> int:
+    """Return the wall clock's time in milliseconds since the epoch, for ages and dates that a user gives."""
+    return time.time_ns() // 1_000_000
+
+
 class Clock:
     """The machine's clocks."""
 

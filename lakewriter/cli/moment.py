@@ -1,17 +1,12 @@
 """The times and ages of the command line, counted from the present."""
 
-import time
 from datetime import date
 
 from lakewriter import written_time
+from lakewriter.clock import present_ms
 from lakewriter.errors import UsageError
 from lakewriter.interval import HOUR_MS
 from lakewriter.written_time import WrittenTime
-
-
-def now_ms() -> int:
-    """Return the present in milliseconds since the epoch."""
-    return int(time.time() * 1000)
 
 
 def parse_day(text: str | None, option: str) -> date | None:
@@ -24,7 +19,7 @@ def parse_day(text: str | None, option: str) -> date | None:
     Raises:
         UsageError: if the text is not a day.
     """
-    return None if text is None else written_time.parse_day(text, option, now_ms())
+    return None if text is None else written_time.parse_day(text, option, present_ms())
 
 
 def parse_start(text: str | None, option: str) -> int | None:
@@ -69,7 +64,7 @@ def parse_age(text: str) -> int:
 
 
 def _parse(text: str, option: str) -> WrittenTime:
-    parsed = written_time.parse_time(text, option, now_ms())
+    parsed = written_time.parse_time(text, option, present_ms())
     if parsed.ms < 0:
         raise UsageError(f"{option}: {text!r} is before 1970", f"{option} 2024-06-30")
     return parsed

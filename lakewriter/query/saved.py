@@ -10,6 +10,7 @@ a directory that they name. A file there precedes a shipped one of the same name
     SELECT … WHERE symbol = $symbol
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 import lakewriter
 from lakewriter.errors import UsageError
 from lakewriter.regular_file import read_user_text
+
+log = logging.getLogger(__name__)
 
 FILE_BYTES_MAX = 1024 * 1024
 
@@ -92,15 +95,21 @@ def parse_query(name: str, sql: str) -> SavedQuery:
 
 
 def saved_queries(directory: Path | None = None) -> list[SavedQuery]:
-    """Return every saved query, sorted by name.
+    """Return every saved query, sorted by name. A file that cannot be read is left out with a warning.
 
     Args:
         directory: the user's own directory of SQL files.
 
     Raises:
-        UsageError: if the directory or a file of it cannot be read.
+        UsageError: if the directory cannot be read.
     """
-    return [_load(path) for _, path in sorted(_paths(directory).items())]
+    loaded = []
+    for _, path in sorted(_paths(directory).items()):
+        try:
+            loaded.append(_load(path))
+        except UsageError as error:
+            log.warning("%s", error)
+    return loaded
 
 
 def saved_query(name: str, directory: Path | None = None) -> SavedQuery:

@@ -7,6 +7,8 @@ machine's clock.
 
 import time
 
+from lakewriter.clock import present_ms
+
 
 class SimClock:
     """Simulated time.
@@ -17,7 +19,7 @@ class SimClock:
     """
 
     def __init__(self, start_ms: int | None = None, speed: float = 1.0) -> None:
-        self._start_ms = time.time_ns() // 1_000_000 if start_ms is None else start_ms
+        self._start_ms = present_ms() if start_ms is None else start_ms
         self._started_s = time.monotonic()
         self.speed = speed
 

@@ -259,6 +259,14 @@ def test_an_unreadable_directory_is_one_line(tmp_path: Path, own: Path) -> None:
         saved_query("folder", own)
 
 
+def test_the_list_leaves_out_an_unreadable_file(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is no text hides no other query, and is named in a warning."""
+    all_before = saved_queries(own)
+    (own / "bad.sql").write_bytes(b"SELECT '\xff'")
+    assert saved_queries(own) == all_before
+    assert caplog.messages == [f"query bad: {own / 'bad.sql'}: is not UTF-8 text"]
+
+
 def test_unknown_name_suggests() -> None:
     """The error for an unknown name suggests the nearest, and says how to list all."""
     with pytest.raises(UsageError, match="vwpa is neither SQL nor a saved query") as raised:

@@ -19,6 +19,7 @@ from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_check import check_matches
 from lakewriter.cli.series_options import SeriesOptions, print_table, with_series
 from lakewriter.cli.terminal import finished_report, print_errors
+from lakewriter.clock import present_ms
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.forget import (
     ForgetResult,
@@ -122,7 +123,7 @@ def command(
     named = series_options.partition_filter(None)
     if not parsed and named == PartitionFilter():
         raise UsageError("forget: no series is named", "lakewriter forget spot:BTCUSDT:1m --dry-run")
-    now_ms = int(time.time() * 1000)
+    now_ms = present_ms()
     start_ms, stop_ms = parse_start(since, "--since"), parse_stop(until, "--until")
     if older_than is not None:
         before_ms = now_ms - parse_age(older_than)
@@ -229,7 +230,7 @@ def _recorded(
     try:
         yield
     finally:
-        record_finish(store, command, removed_by_series(outcomes), purpose, int(time.time() * 1000))
+        record_finish(store, command, removed_by_series(outcomes), purpose, present_ms())
 
 
 def _user_and_host() -> str:

@@ -12,6 +12,7 @@ from lakewriter.candle import Source
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.terminal import finished_report, print_errors, without_pandas
+from lakewriter.clock import present_ms
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.import_files import FileResult, ImportJob, check_files, find_files, import_files
@@ -118,7 +119,7 @@ def command(
     )
     if relabel and not (market or symbol or interval):
         raise UsageError("--relabel: no new name is given", "--relabel --symbol BTCUSDT")
-    job = ImportJob(options, now_ms=time.time_ns() // 10**6, named=frozenset(paths))
+    job = ImportJob(options, now_ms=present_ms(), named=frozenset(paths))
     files = list(find_files(paths))
     if not files:
         raise UsageError(

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from lakewriter.cli.signals import stop_on_signals
+from lakewriter.clock import present_ms
 from lakewriter.config import parse_duration
 
 
@@ -125,7 +125,7 @@ def command(
     """
     from lakewriter.sandbox.faults.fault_syntax import load_faults, parse_argument
 
-    start_ms = time.time_ns() // 1_000_000 if start is None else start
+    start_ms = present_ms() if start is None else start
     asyncio.run(
         _run(
             host=host,

@@ -1,7 +1,6 @@
 """`lakewriter verify`, which checks that the stored candles are right."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from lakewriter.cli.connect import clients_of
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_check import check_matches, check_not_empty
 from lakewriter.cli.series_options import SeriesOptions, with_series_and_since
-from lakewriter.clock import Clock
+from lakewriter.clock import Clock, present_ms
 from lakewriter.config import Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.coverage.expectation import AHEAD_MS_MAX
@@ -155,7 +154,7 @@ def _latest_ms(store: LakeStore) -> int:
 
     It is the present, or the time in the recorder of a fast sandbox.
     """
-    now_ms = int(time.time() * 1000)
+    now_ms = present_ms()
     with store.ledgers() as root:
         seen_ms = max((period.seen_ms for period in read_periods(root)), default=0)
     return now_ms if seen_ms <= now_ms else seen_ms + AHEAD_MS_MAX
@@ -192,7 +191,7 @@ async def compare_with(
         report: gets the findings.
         repair: whether to merge published candles that are missing or win.
     """
-    now_ms = int(time.time() * 1000)
+    now_ms = present_ms()
     with progress_bar("comparing") as progress:
         task = progress.add_task("comparing", total=_total(store, partition_filter, progress))
         async with opening as publisher:

@@ -15,7 +15,6 @@ are UTC. Many threads may use one Lake, because it never changes.
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA
+from lakewriter.clock import present_ms
 from lakewriter.errors import UsageError
 from lakewriter.lake.open import open_to_read
 from lakewriter.query.empty_answer import warn_of_empty_answer
@@ -328,7 +328,7 @@ def open_lake(uri: str | os.PathLike[str], *, queries: str | os.PathLike[str] | 
 def _request(
     market: str, symbol: Symbols, interval: str, start: Time | None, stop: Time | None
 ) -> CandleRequest:
-    now_ms = int(time.time() * 1000)
+    now_ms = present_ms()
     return parse_request(
         market,
         symbol,

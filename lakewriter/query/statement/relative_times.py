@@ -5,10 +5,10 @@ filters depend on the text of the parameters alone.
 """
 
 import re
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lakewriter.clock import present_ms
 from lakewriter.written_time import relative_time
 
 # The arguments of macros that take a time. Parameters of these names take one as well.
@@ -35,5 +35,5 @@ def resolved(params: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 def _resolved(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    moment = relative_time(value, int(time.time() * 1000))
+    moment = relative_time(value, present_ms())
     return value if moment is None else moment.isoformat(" ", "milliseconds")
