@@ -38,6 +38,7 @@ class Market(msgspec.Struct, frozen=True):
         counts_back_from_end: whether a page holds the newest rows of its range, not the oldest.
         exchange_info_params, exchange_info_weight: parameters and weight of an exchangeInfo call.
         sandbox_route: the path after the market's name in the sandbox's stream URL.
+        busy_symbol: a symbol that has traded for years, for a probe of the market.
         volume_in_contracts: whether `volume` counts contracts and `quote_volume` the base asset.
         weight_pool: the name of the market's pool of request weight.
         weight_max: maximum request weight of that pool per minute.
@@ -66,6 +67,7 @@ class Market(msgspec.Struct, frozen=True):
     exchange_info_params: dict[str, str] = {}
     exchange_info_weight: int = 1
     sandbox_route: str = ""
+    busy_symbol: str = "BTCUSDT"
     volume_in_contracts: bool = False
 
     def klines_weight(self, limit: int) -> int:
@@ -137,6 +139,7 @@ MARKETS: dict[str, Market] = {
         ),
         Market(
             name="coin_futures",
+            busy_symbol="BTCUSD_PERP",
             stream_url="wss://dstream.binance.com",
             rest_url="https://dapi.binance.com",
             rest_path="/dapi/v1",

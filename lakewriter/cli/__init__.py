@@ -25,6 +25,7 @@ DEFAULT_LAKE = "data"
 # Command → its line in `lakewriter --help`, so that help imports no command.
 COMMANDS = {
     "init": "Write a commented lakewriter.toml.",
+    "doctor": "Check the machine, the lake and each endpoint.",
     "record": "Record closed candles until stopped.",
     "backfill": "Fetch history from the archive and REST.",
     "import": "Import files of candles into the lake.",
@@ -148,7 +149,12 @@ def _print_error(what: str, hint: str = "") -> None:
 
 
 # Modules with threads. `has_pending` returns whether a thread is still running.
-_WITH_THREADS = ("lakewriter.lake.prefetch", "lakewriter.query.engine", "lakewriter.query.execution")
+_WITH_THREADS = (
+    "lakewriter.lake.prefetch",
+    "lakewriter.query.engine",
+    "lakewriter.query.execution",
+    "lakewriter.cli.commands.doctor",
+)
 
 
 def _leave(code: int) -> NoReturn:

@@ -59,7 +59,8 @@ def command(
         )
     _write(path, config_text(choices, " ".join(INTERVALS)), since)
     print(f"{'wrote' if is_new else 'replaced'} {path}: {_described(chosen)}")
-    print(f"next:\n\n  {_record(path)}")
+    print("next, check this machine, then record:\n")
+    print(f"  lakewriter doctor{_flag(path)}\n  {_record(path)}")
 
 
 def _seen_from(path: Path, lake: str | None) -> str | None:
