@@ -1,5 +1,6 @@
 """Opening of a lake for reading, on a disk or on an object store."""
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -37,12 +38,17 @@ def _open_remote(uri: str) -> LakeStore:
         UsageError: if the URI is invalid.
         LakeError: if the URI names no lake, the lake has a newer format, or the store refuses.
     """
-    # Arrow's object stores take as long to import as all other modules together.
+    check_file_names()
+    if importlib.util.find_spec("obstore") is None:
+        raise LakeError(
+            f"lake: {uri.partition('?')[0].rpartition('@')[2]}: object stores need obstore",
+            "pip install 'lakewriter[object-store]'",
+        )
+    # The package is of an extra.
     from lakewriter.lake.remote.catalogue import RemoteCatalogue  # noqa: PLC0415
     from lakewriter.lake.remote.location import locate  # noqa: PLC0415
     from lakewriter.lake.remote.object_store import ObjectStorage  # noqa: PLC0415
 
-    check_file_names()
     location = locate(uri)
     storage = ObjectStorage(location)
     reads: list[Callable[[], Any]] = [lambda: storage.entries(""), lambda: storage.read(FORMAT_NAME)]
@@ -51,8 +57,6 @@ def _open_remote(uri: str) -> LakeStore:
     if content is not None:
         check_format(content.data, f"{location.uri}/{FORMAT_NAME}", location.uri)
     elif not any(name.startswith(f"{LEVELS[0]}=") for name in below.directories):
-        if not storage.bucket_exists():
-            raise LakeError(f"lake: {location.uri}: there is no bucket {location.bucket}")
         raise LakeError(
             f"lake: {location.uri} does not exist", "a lake has market=…/ and _lakewriter/ below it"
         )

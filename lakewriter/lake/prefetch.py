@@ -43,6 +43,18 @@ def prefetch(work: Callable[[S], T], things: Iterable[S], pending_max: int) -> I
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def run_apart(work: Callable[[], T]) -> T:
+    """Return the result of `work`. In the main thread it runs in another one, so that Ctrl-C ends the wait.
+
+    Raises:
+        Exception: an exception of `work`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    (result,) = prefetch(lambda _: work(), [None], 1)
+    return result
+
+
 def has_pending() -> bool:
     """Return whether any work may be pending. The interpreter's exit waits for pending work."""
     return any(thread.name.startswith(f"{_NAME}_") for thread in threading.enumerate())

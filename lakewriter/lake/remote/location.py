@@ -1,35 +1,54 @@
-"""The location of a lake on an object store: the file system and the path of a URI.
+"""The location of a lake on an object store: the store and the prefix of a URI.
 
     s3://bucket/prefix?region=eu-west-1&endpoint_override=http://127.0.0.1:9000
     gs://bucket/prefix
     az://container/prefix?account_name=…
 
 Only this module knows the parameters, the environment variables and the timeouts
-of each store.
+of each store. Credentials of S3 are those of `aws_credentials`.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-import pyarrow.fs as fs
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
-from lakewriter.errors import UsageError
+from lakewriter.errors import LakeError, UsageError
+from lakewriter.lake.remote.aws_credentials import find_provider, read_profile, static_keys
 from lakewriter.lake.root import state_path
 
 # The maximum number of attempts if a store does not answer, and the timeouts of an attempt.
 ATTEMPTS_MAX = 3
 CONNECT_S_MAX = 3.0
 SILENCE_S_MAX = 5.0
+REQUEST_S_MAX = 60.0
+RETRY_S_MAX = 20.0
+
+_BACKOFF = {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=2), "base": 2}
 
 # The environment variables of each parameter. The first variable that is set counts.
 _VARIABLES = {
     "endpoint_override": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
 }
+# The names of the same values in a profile.
+_OF_PROFILE = {"endpoint_override": "endpoint_url", "region": "region"}
+
+# Variables that give a store credentials.
+_GOOGLE = (
+    "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_BEARER_TOKEN",
+)  # fmt: skip
+_GOOGLE_FILE = ".config/gcloud/application_default_credentials.json"
+_AZURE = (
+    "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_TOKEN", "AZURE_STORAGE_CLIENT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_USE_AZURE_CLI",
+)  # fmt: skip
 
 _EXAMPLE = "a directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
 
@@ -39,15 +58,15 @@ class Location(NamedTuple):
 
     Args:
         uri: the lake's name in errors. It lacks the parameters, which may be secret.
-        path: the root in the file system: `bucket/prefix`.
-        filesystem: Arrow's file system.
+        path: the root in the store: `bucket/prefix`.
+        store: the bucket.
         state_dir: the local directory of a recorder's state, whose journals are read.
         endpoint, region: from the URI or the environment, or "" for the store's default.
     """
 
     uri: str
     path: str
-    filesystem: fs.FileSystem
+    store: ObjectStore
     state_dir: Path
     endpoint: str = ""
     region: str = ""
@@ -57,12 +76,27 @@ class Location(NamedTuple):
         """The bucket, or container."""
         return self.path.partition("/")[0]
 
+    @property
+    def prefix(self) -> str:
+        """The prefix of all keys, with its last slash, or "" for a lake in the bucket's root."""
+        below = self.path.partition("/")[2]
+        return f"{below}/" if below else ""
+
+
+class _Named(NamedTuple):
+    """A bucket, the lake's name in errors, and the parameters of its store."""
+
+    uri: str
+    bucket: str
+    given: Mapping[str, str]
+
 
 def locate(uri: str) -> Location:
-    """Return the location of a URI. No request is sent.
+    """Return the location of a URI. No request is sent, except by boto3 for some profiles.
 
     Raises:
         UsageError: if the URI is invalid, or has an unknown parameter.
+        LakeError: if there are no credentials.
     """
     scheme, _, rest = uri.partition("://")
     scheme = scheme.lower()
@@ -87,80 +121,129 @@ def locate(uri: str) -> Location:
             raise UsageError(
                 f"lake: {named}: there is no parameter {name}", f"parameters: {', '.join(known)}"
             )
+    state_dir = state_path("lakes", scheme, bucket, *below)
     if scheme == "s3":
-        given = _with_environment(given, os.environ)
+        given = _with_environment(named, given, os.environ)
     try:
-        filesystem = make(given)
-    except (ValueError, OSError) as error:
+        store = make(_Named(named, bucket, given))
+    except ValueError as error:
         raise UsageError(f"lake: {named}: {str(error).splitlines()[0]}") from None
     return Location(
         named,
         "/".join([bucket, *below]),
-        filesystem,
-        state_path("lakes", scheme, bucket, *below),
+        store,
+        state_dir,
         given.get("endpoint_override", ""),
         given.get("region", ""),
     )
 
 
-def _with_environment(given: dict[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters, with values of AWS's environment variables for missing ones.
-
-    Arrow reads these variables only for a file system from a URI, and such a file
-    system accepts no timeouts. Arrow itself finds credentials and profiles.
-    """
+def _with_environment(uri: str, given: dict[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters, with values of AWS's variables and profile for missing ones."""
+    profile = read_profile(uri, environment).values
     for name, variables in _VARIABLES.items():
         values = [environment[variable] for variable in variables if environment.get(variable)]
-        if values and not given.get(name):
-            given = given | {name: values[0]}
+        value = given.get(name) or next(iter(values), "") or profile.get(_OF_PROFILE[name], "")
+        if value:
+            given = given | {name: value}
     return given
 
 
-def _s3(given: Mapping[str, str]) -> fs.FileSystem:
-    if bool(given.get("access_key")) != bool(given.get("secret_key")):
+def _s3(named: _Named) -> ObjectStore:
+    given = named.given
+    access_key, secret_key = given.get("access_key", ""), given.get("secret_key", "")
+    if bool(access_key) != bool(secret_key):
         raise ValueError("an access key and its secret go together")
-    return fs.S3FileSystem(
-        access_key=given.get("access_key"),
-        secret_key=given.get("secret_key"),
-        anonymous=_is_true(given.get("anonymous", "false")),
-        region=given.get("region") or None,
-        scheme=given.get("scheme"),
-        endpoint_override=given.get("endpoint_override") or None,
-        connect_timeout=CONNECT_S_MAX,
-        request_timeout=SILENCE_S_MAX,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS_MAX),
+    instance_role = _is_true(given, "instance_role")
+    options: dict[str, Any] = {"skip_signature": True} if _is_true(given, "anonymous") else {}
+    if access_key:
+        options["credential_provider"] = static_keys(access_key, secret_key)
+    elif not options:
+        profile = read_profile(named.uri, os.environ)
+        provider = find_provider(named.uri, os.environ, profile, instance_role=instance_role)
+        options |= {} if provider is None else {"credential_provider": provider}
+    if endpoint := _endpoint(given):
+        options["endpoint"] = endpoint
+    if region := given.get("region"):
+        options["region"] = region
+    return S3Store(named.bucket, **options, **_client())
+
+
+def _gs(named: _Named) -> ObjectStore:
+    options: dict[str, Any] = {"skip_signature": True} if _is_true(named.given, "anonymous") else {}
+    role = _is_true(named.given, "instance_role")
+    known_file = Path(os.environ.get("HOME", "/"), _GOOGLE_FILE)
+    if not (options or role or any(map(os.environ.get, _GOOGLE)) or known_file.exists()):
+        raise LakeError(
+            f"lake: {named.uri}: there are no credentials",
+            "gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS;"
+            " ?instance_role=true asks the cloud machine",
+        )
+    if endpoint := _endpoint(named.given):
+        options["base_url"] = endpoint
+    return GCSStore(named.bucket, **options, **_client())
+
+
+def _az(named: _Named) -> ObjectStore:
+    given, environment = named.given, os.environ
+    account = (
+        given.get("account_name")
+        or environment.get("AZURE_STORAGE_ACCOUNT_NAME")
+        or environment.get("AZURE_STORAGE_ACCOUNT")
     )
-
-
-def _gs(given: Mapping[str, str]) -> fs.FileSystem:
-    return fs.GcsFileSystem(
-        anonymous=_is_true(given.get("anonymous", "false")),
-        scheme=given.get("scheme"),
-        endpoint_override=given.get("endpoint_override"),
-        retry_time_limit=timedelta(seconds=ATTEMPTS_MAX * SILENCE_S_MAX),
-    )
-
-
-def _az(given: Mapping[str, str]) -> fs.FileSystem:
-    account = given.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT")
     if not account:
         raise ValueError("names no account: ?account_name=…, or AZURE_STORAGE_ACCOUNT")
-    return fs.AzureFileSystem(
-        account,
-        account_key=os.environ.get("AZURE_STORAGE_KEY") or None,
-        blob_storage_authority=given.get("blob_storage_authority"),
-        blob_storage_scheme=given.get("blob_storage_scheme"),
-    )
+    options: dict[str, Any] = {"skip_signature": True} if _is_true(given, "anonymous") else {}
+    role = _is_true(given, "instance_role")
+    if key := environment.get("AZURE_STORAGE_KEY"):
+        options["account_key"] = key
+    if not (options or role or any(map(environment.get, _AZURE))):
+        raise LakeError(
+            f"lake: {named.uri}: there are no credentials",
+            "set AZURE_STORAGE_KEY, or AZURE_STORAGE_SAS_TOKEN; ?instance_role=true asks the cloud machine",
+        )
+    if endpoint := _endpoint(given):
+        options["endpoint"] = endpoint
+    return AzureStore(named.bucket, account_name=account, **options, **_client())
 
 
-_STORES: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, str]], fs.FileSystem]]] = {
-    "s3": (("access_key", "secret_key", "anonymous", "endpoint_override", "region", "scheme"), _s3),
-    "gs": (("anonymous", "endpoint_override", "scheme"), _gs),
-    "az": (("account_name", "blob_storage_authority", "blob_storage_scheme"), _az),
+_STORES: dict[str, tuple[tuple[str, ...], Callable[[_Named], ObjectStore]]] = {
+    "s3": (
+        ("access_key", "secret_key", "anonymous", "instance_role", "endpoint_override", "region", "scheme"),
+        _s3,
+    ),
+    "gs": (("anonymous", "instance_role", "endpoint_override", "scheme"), _gs),
+    "az": (("account_name", "anonymous", "instance_role", "endpoint_override", "scheme"), _az),
 }
 
 
-def _is_true(text: str) -> bool:
+def _client() -> dict[str, Any]:
+    """Return the limits of requests, as each store takes them."""
+    return {
+        "client_options": {
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=CONNECT_S_MAX),
+            "read_timeout": timedelta(seconds=SILENCE_S_MAX),
+            "timeout": timedelta(seconds=max(REQUEST_S_MAX, SILENCE_S_MAX)),
+        },
+        "retry_config": {
+            "max_retries": ATTEMPTS_MAX - 1,
+            "retry_timeout": timedelta(seconds=RETRY_S_MAX),
+            "backoff": _BACKOFF,
+        },
+    }
+
+
+def _endpoint(given: Mapping[str, str]) -> str:
+    """Return the endpoint with its scheme, or "" for the store's own."""
+    endpoint = given.get("endpoint_override", "").rstrip("/")
+    return (
+        f"{given.get('scheme') or 'https'}://{endpoint}" if endpoint and "://" not in endpoint else endpoint
+    )
+
+
+def _is_true(given: Mapping[str, str], name: str) -> bool:
+    text = given.get(name, "false")
     if text not in ("true", "false"):
-        raise ValueError(f"anonymous={text} is neither true nor false")
+        raise ValueError(f"{name}={text} is neither true nor false")
     return text == "true"

@@ -1,60 +1,32 @@
 """An object store as a storage: keys below one prefix, and reads of whole objects.
 
-It implements the interface of `storage` read-only. Only this module knows the error
-texts of the stores.
+It implements the interface of `storage` read-only. One request returns an object's bytes
+and their version, so no read sees parts of two objects.
 
-One request reads all bytes of an object. So a read during a replacement gets the old
-object or the new one. But Arrow first requests the length, without a version. If the
-object is replaced in between, its bytes are cut off or padded to the old length. The
-last bytes show this, and the read is retried.
+Requests run in worker threads: a request that waits does not hear Ctrl-C.
 """
 
 import contextlib
-import re
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
-import pyarrow as pa
-import pyarrow.fs as fs
+import obstore
+from obstore.exceptions import BaseError
 
 from lakewriter.errors import LakeError, UnreadableError
-from lakewriter.lake.prefetch import PENDING_MAX, prefetch
+from lakewriter.lake.prefetch import PENDING_MAX, prefetch, run_apart
 from lakewriter.lake.remote.location import Location
+from lakewriter.lake.remote.store_errors import is_missing_bucket, store_error
 from lakewriter.lake.storage import FILE_BYTES_MAX, Listing, Replacement, StoredBytes
 
 S = TypeVar("S")
 T = TypeVar("T")
 
-# A read fails if the object is replaced during this many attempts.
-READ_LAPS_MAX = 10
-
-# The last bytes of our files. No file of ours ends with zeros.
-_PARQUET_END = b"PAR1"
-_TEXT_END = b"\n"
-
-# "… AWS Error ACCESS_DENIED during ListObjectsV2 operation: Access Denied"
-_AWS = re.compile(r"AWS Error (\w+)(?: \(HTTP status (-?\d+)\))? during \w+ operation: (.*)", re.DOTALL)
-_DETAIL = re.compile(r"(?:Message|Details): (.*)", re.DOTALL)
-_REGION = re.compile(r"(?:expecting|located in) '([a-z0-9-]+)'")
-
-_CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-
-# Hints by a part of the error text.
-_HINTS = (
-    ("NETWORK_CONNECTION", "is the network up, and AWS_ENDPOINT_URL right?"),
-    ("ACCESS_DENIED", _CREDENTIALS),
-    ("INVALID_ACCESS_KEY_ID", _CREDENTIALS),
-    ("SIGNATURE_DOES_NOT_MATCH", _CREDENTIALS),
-    ("ExpiredToken", _CREDENTIALS),
-    ("REQUEST_TIME_TOO_SKEWED", "set this machine's clock"),
-    ("PermanentRedirect", "AWS_REGION, or ?region=…, has to be the bucket's"),
-    ("AuthorizationHeaderMalformed", "AWS_REGION, or ?region=…, has to be the bucket's"),
-    ("SLOW_DOWN", "try again later"),
-    ("INTERNAL_FAILURE", "try again later"),
-    ("HTTP status 50", "try again later"),
-)
+# The number of keys that a listing hands over at once. A request returns at most as many.
+_KEYS = 1000
 
 
 class Object(NamedTuple):
@@ -75,9 +47,9 @@ class ObjectStorage:
 
     def __init__(self, location: Location) -> None:
         self._uri = location.uri
-        self._bucket = location.bucket
-        self._path = location.path
-        self._filesystem = location.filesystem
+        self._store = location.store
+        self._prefix = location.prefix
+        self._process = os.getpid()
 
     @property
     def root(self) -> Path:
@@ -107,67 +79,49 @@ class ObjectStorage:
             yield Path(root)
 
     def entries(self, directory: str) -> Listing:
-        """Return the names in a directory, by one request. An absent directory has no names."""
-        directories: list[str] = []
-        files: list[str] = []
-        for info in self._list(directory, recursive=False):
-            (files if info.type == fs.FileType.File else directories).append(info.base_name)
-        return Listing(sorted(directories), sorted(files))
+        """Return the names in a directory. An absent directory has no names. Each thousand take one request."""
+        key = self._key(directory)
+        found = self._ask(directory, lambda: obstore.list_with_delimiter(self._store, key))
+        directories = {path.rpartition("/")[2] for path in found["common_prefixes"]}
+        files = {each["path"] for each in found["objects"]} - {key.removesuffix("/")}
+        return Listing(sorted(directories), sorted(path.rpartition("/")[2] for path in files))
 
     def tree(self, directory: str) -> list[Object]:
         """Return every key below a directory, sorted. Each thousand keys take one request."""
-        return sorted(
-            Object(info.path[len(self._path) + 1 :], info.size)
-            for info in self._list(directory, recursive=True)
-            if info.type == fs.FileType.File
-        )
+        key = self._key(directory)
 
-    def bucket_exists(self) -> bool:
-        """Return whether the bucket exists. The listing of a missing bucket is empty."""
-        with self._asking(""):
-            return bool(self._filesystem.get_file_info(self._bucket).type != fs.FileType.NotFound)
+        def list_all() -> list[Object]:
+            pages = obstore.list(self._store, key, chunk_size=_KEYS)
+            return [
+                Object(each["path"][len(self._prefix) :], each["size"])
+                for page in pages
+                for each in page
+                if each["path"] != key.removesuffix("/")
+            ]
+
+        return sorted(self._ask(directory, list_all))
 
     def read(self, name: str) -> StoredBytes | None:
-        """Return a name's bytes and version, or None if the name does not exist.
-
-        A read takes two requests.
+        """Return a name's bytes and version, or None if the name does not exist. This takes one request.
 
         Raises:
-            LakeError: if the store refuses, or has another version at every attempt.
+            UnreadableError: if the object is too large.
+            LakeError: if the store refuses.
         """
-        for _ in range(READ_LAPS_MAX):
-            found = self._read(name)
-            if found is None or found.data.endswith(_PARQUET_END if name.endswith(".parquet") else _TEXT_END):
-                return found
-            if self.version(name) == found.version:
-                return found  # the object's own last bytes are these
-        raise LakeError(f"lake: {self._uri}/{name}: changed during every attempt to read it", "try again")
+        key = self._key(name)
 
-    def _read(self, name: str) -> StoredBytes | None:
-        with self._asking(name):
-            try:
-                with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
-                    # If the object is shorter now, Arrow does not notice, and the rest of the
-                    # buffer stays as it was. So the buffer has only zeros before.
-                    if file.size() > FILE_BYTES_MAX:
-                        raise UnreadableError(
-                            f"lake: {self._uri}/{name}: larger than {FILE_BYTES_MAX:,} bytes"
-                        )
-                    data = bytearray(file.size())
-                    if data:
-                        file.readinto(data)
-                    return StoredBytes(bytes(data), _version(file))
-            except FileNotFoundError:
-                return None
+        def get() -> StoredBytes:
+            found = obstore.get(self._store, key)
+            if found.meta["size"] > FILE_BYTES_MAX:
+                raise UnreadableError(f"lake: {self._uri}/{name}: larger than {FILE_BYTES_MAX:,} bytes")
+            return StoredBytes(bytes(found.bytes()), _version(found.meta))
+
+        return self._ask_or_none(name, get)
 
     def version(self, name: str) -> str | None:
         """Return a name's version, or None if the name does not exist. This takes one request."""
-        with self._asking(name):
-            try:
-                with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
-                    return _version(file)
-            except FileNotFoundError:
-                return None
+        key = self._key(name)
+        return self._ask_or_none(name, lambda: _version(obstore.head(self._store, key)))
 
     def replace(self, name: str, data: bytes, expected: str | None) -> str:  # noqa: ARG002
         """Raise LakeError: object stores are read-only."""
@@ -198,42 +152,40 @@ class ObjectStorage:
             "give a local directory with --lake",
         )
 
-    def _list(self, directory: str, *, recursive: bool) -> list[Any]:
-        path = f"{self._path}/{directory}" if directory else self._path
-        with self._asking(directory):
-            selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
-            found: list[Any] = self._filesystem.get_file_info(selector)
-            return found
+    def _key(self, name: str) -> str:
+        return self._prefix + name
 
-    @contextlib.contextmanager
-    def _asking(self, name: str) -> Iterator[None]:
-        """Raise a LakeError with one line of text for an error of the store."""
+    def _ask_or_none(self, name: str, work: Callable[[], T]) -> T | None:
+        """Return the result of requests, or None if the key does not exist."""
+
+        def ask() -> T | None:
+            try:
+                return work()
+            except FileNotFoundError as error:
+                if is_missing_bucket(error):
+                    raise
+                return None
+
+        return self._ask(name, ask)
+
+    def _ask(self, name: str, work: Callable[[], T]) -> T:
+        """Return the result of requests.
+
+        Raises:
+            LakeError: if the store refuses; its text has one line.
+        """
+        if os.getpid() != self._process:
+            # The store's own threads do not exist in a forked process: a request would wait forever.
+            raise LakeError(
+                f"lake: {self._uri}: it was opened before this process was forked",
+                "multiprocessing.get_context('spawn')",
+            )
         try:
-            yield
-        except (OSError, pa.ArrowException) as error:
-            raise self._failed(name, str(error)) from None
-
-    def _failed(self, name: str, text: str) -> LakeError:
-        where = f"{self._uri}/{name}" if name else self._uri
-        hint = next((hint for word, hint in _HINTS if word in text), "")
-        if region := _REGION.search(text):
-            hint = f"AWS_REGION={region[1]}, or {self._uri}?region={region[1]}"
-        found = _AWS.search(text)
-        if found is None:
-            return LakeError(f"lake: {where}: {_one_line(text)}", hint)
-        word, status, rest = found.groups()
-        detail = _DETAIL.search(rest)
-        reason = _one_line(detail[1] if detail else rest)
-        if "No response body" in reason or not reason:
-            reason = f"HTTP status {status}" if status else word.lower().replace("_", " ")
-        return LakeError(f"lake: {where}: {reason}", hint)
+            return run_apart(work)
+        except (BaseError, OSError) as error:
+            raise store_error(self._uri, name, error) from None
 
 
-def _one_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[0].rstrip(".")
-
-
-def _version(file: Any) -> str:
-    metadata: dict[str, bytes] = {key.lower(): value for key, value in (file.metadata() or {}).items()}
-    etag, modified = metadata.get("etag", b"").decode(), metadata.get("last-modified", b"").decode()
-    return etag or f"{modified}-{file.size():x}"
+def _version(meta: "obstore.ObjectMeta") -> str:
+    """Return an object's version: Google needs the second part, the others the first."""
+    return f"{meta['e_tag'] or ''} {meta['version'] or ''}"
