@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from lakewriter import __version__
 from lakewriter.cli import stderr
+from lakewriter.cli.default_lake import DEFAULT_LAKE as DEFAULT_LAKE
 from lakewriter.cli.startup import check_machine, prepare_process, resource_shortage
 from lakewriter.errors import LakewriterError, UsageError, printable
-
-DEFAULT_LAKE = "data"
 
 # Command → its line in `lakewriter --help`, so that help imports no command.
 COMMANDS = {
@@ -39,9 +39,13 @@ COMMANDS = {
     "forget": "Remove candles on purpose, and record it.",
     "flush": "Flush the journals of dead recorders into the lake.",
     "views": "Print statements that read the lake in other tools.",
+    "completion": "Print a script for completion in bash, zsh or fish.",
     "sandbox": "Run a local server that speaks Binance's protocol.",
 }
 
+
+# The shell sets this variable to ask for completions.
+COMPLETE_VARIABLE = "_LAKEWRITER_COMPLETE"
 
 # Commands whose module has another name or place; `import` is a keyword of Python.
 _MODULES = {"import": "commands.import_command", "shell": "shell.loop"}
@@ -53,13 +57,22 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        check_machine()
+        if not ctx.resilient_parsing:
+            check_machine()
         module = importlib.import_module("lakewriter.cli." + _MODULES.get(cmd_name, f"commands.{cmd_name}"))
         command: click.Command = module.command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete a command's name, so that no command is imported for it."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [
+            CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -108,13 +121,17 @@ def cli(ctx: click.Context, lake: str | None) -> None:
 def main() -> None:
     """Run the command line and exit with its code."""
     prepare_process()
+    if COMPLETE_VARIABLE in os.environ:
+        from lakewriter.cli import completion
+
+        completion.install()
     _leave(_run())
 
 
 def _run() -> int:
     """Run the command line and return its exit code. Print an error as one line and a hint."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="lakewriter", complete_var=COMPLETE_VARIABLE, standalone_mode=False)
         if sys.stdout is not None:  # the parent process may have closed it
             sys.stdout.flush()
     except click.ClickException as error:

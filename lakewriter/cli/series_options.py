@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from lakewriter.cli.completion_values import Complete, complete_interval, complete_market, complete_symbol
 from lakewriter.cli.moment import parse_day
 from lakewriter.cli.terminal import ignore_broken_pipe, standard_output, terminal_width
 from lakewriter.errors import UsageError
@@ -77,14 +78,23 @@ def with_series(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         return function(series_options=SeriesOptions(markets, symbols, intervals, None), **others)
 
-    for option in (_repeatable("interval"), _repeatable("symbol"), _repeatable("market")):
+    for option in (
+        _repeatable("interval", complete_interval),
+        _repeatable("symbol", complete_symbol),
+        _repeatable("market", complete_market),
+    ):
         option(with_choice)
     return with_choice
 
 
-def _repeatable(name: str) -> Callable[..., Any]:
+def _repeatable(name: str, complete: Complete) -> Callable[..., Any]:
     return click.option(
-        f"--{name}", f"{name}s", multiple=True, metavar=name.upper(), help=f"Only this {name}; repeatable."
+        f"--{name}",
+        f"{name}s",
+        multiple=True,
+        metavar=name.upper(),
+        shell_complete=complete,
+        help=f"Only this {name}; repeatable.",
     )
 
 

@@ -23,6 +23,7 @@ from lakewriter.cli.commands.backfill_report import (
     show_progress,
     summary_of,
 )
+from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.moment import parse_day
 from lakewriter.cli.progress_bar import ConsoleHandler
@@ -50,7 +51,9 @@ DOWNLOADS_MAX = 64
 
 
 @click.command(name="backfill", short_help="Fetch history from the archive and REST.")
-@click.argument("subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...")
+@click.argument(
+    "subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...", shell_complete=complete_subscription
+)
 @click.option(
     "--since",
     metavar="DATE|AGE",

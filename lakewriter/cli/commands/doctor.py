@@ -23,6 +23,7 @@ from lakewriter.cli.checks.machine import (
     check_time_zones,
     check_versions,
 )
+from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.terminal import finished_report
 from lakewriter.clock import Clock
@@ -53,7 +54,9 @@ class DoctorReport(msgspec.Struct):
 
 
 @click.command(name="doctor", short_help="Check the machine, the lake and each endpoint.")
-@click.argument("subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...")
+@click.argument(
+    "subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...", shell_complete=complete_subscription
+)
 @click.option(
     "--config",
     "config_path",

@@ -14,6 +14,7 @@ import msgspec
 
 from lakewriter.candle import SOURCES
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.moment import parse_age, parse_start, parse_stop
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_check import check_matches
@@ -61,7 +62,7 @@ class ForgetSummary(msgspec.Struct):
 
 
 @click.command(name="forget", short_help="Remove candles on purpose, and record it.")
-@click.argument("subscriptions", nargs=-1, metavar="[SUBSCRIPTION]...")
+@click.argument("subscriptions", nargs=-1, metavar="[SUBSCRIPTION]...", shell_complete=complete_subscription)
 @with_series
 @click.option("--since", metavar="DATE|TIME|AGE", help="Only candles that begin at this time or later.")
 @click.option(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lakewriter.cli import lake_option
+from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.config_text import ConfigChoices, config_text
 from lakewriter.config import FILE_NAME, load_config
 from lakewriter.errors import LakewriterError, UsageError
@@ -18,7 +19,9 @@ DEFAULT_SUBSCRIPTION = "spot:BTCUSDT,ETHUSDT:1m"
 
 
 @click.command(name="init", short_help="Write a commented lakewriter.toml.")
-@click.argument("subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...")
+@click.argument(
+    "subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...", shell_complete=complete_subscription
+)
 @click.option(
     "--config", "config_path", metavar="FILE", default=FILE_NAME, show_default=True, help="The file to write."
 )

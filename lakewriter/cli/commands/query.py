@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.completion_values import complete_query
 from lakewriter.cli.query_options import parsed_params, queries_directory, queries_option, table_option
 from lakewriter.cli.terminal import (
     ignore_broken_pipe,
@@ -26,7 +27,7 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
 
 
 @click.command()
-@click.argument("sql", required=False)
+@click.argument("sql", required=False, shell_complete=complete_query)
 @click.option("-f", "--file", "sql_file", metavar="FILE.sql", help="Read the SQL from a file.")
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A value for $NAME; repeatable."

@@ -16,6 +16,7 @@ from lakewriter import __version__
 from lakewriter.backfill.background import BackgroundBackfill
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.log_options import LogOptions, with_log_options
 from lakewriter.cli.moment import parse_day
@@ -42,7 +43,9 @@ log = logging.getLogger(__name__)
 
 
 @click.command(name="record", short_help="Record closed candles until stopped.")
-@click.argument("subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...")
+@click.argument(
+    "subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...", shell_complete=complete_subscription
+)
 @click.option(
     "--config",
     "config_path",

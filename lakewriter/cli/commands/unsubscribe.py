@@ -3,13 +3,20 @@
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.errors import UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.subscription import parse_subscription
 
 
 @click.command(name="unsubscribe", short_help="Unsubscribe series of an ended recorder on purpose.")
-@click.argument("subscriptions", nargs=-1, required=True, metavar="MARKET:SYMBOLS:INTERVALS...")
+@click.argument(
+    "subscriptions",
+    nargs=-1,
+    required=True,
+    metavar="MARKET:SYMBOLS:INTERVALS...",
+    shell_complete=complete_subscription,
+)
 @lake_option
 def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
     """Unsubscribe series on purpose: coverage expects no more candles of them.

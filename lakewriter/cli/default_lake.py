@@ -1,0 +1,3 @@
+"""The lake of a command line that names none."""
+
+DEFAULT_LAKE = "data"
