@@ -7,7 +7,7 @@ The life of a candle, and the modules that handle it:
     REST page / archive zip ─► backfill, recording.healing ─► lake.lake.merge
     a file of another tool ─► importer ─► lake.lake.merge
 
-Layers, top to bottom; imports go down only: `cli` → `web` → `recording | query |
+Layers, top to bottom; imports go down only: `cli` → `web` → `status` → `recording | query |
 sandbox | verify` → `importer | backfill` → `lake | binance` → the nouns
 (`candle`, `series`, `partition`, `gap`, `market`, `interval`, `subscription`,
 `config` and others) → `errors`.

@@ -14,6 +14,9 @@ MEASURED_S_MAX = 86_400.0
 # The pause between two readings.
 READ_EVERY_S = 60.0
 
+# A disk that will be full within this time needs a person.
+FULL_SOON_DAYS = 7.0
+
 _DAY_S = 86_400.0
 
 

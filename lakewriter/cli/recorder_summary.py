@@ -17,7 +17,8 @@ _TEXT = (
     "summary of %(minutes).1f min: %(recorded)d candles recorded, %(flushed)d flushed;"
     " %(series)d series on %(connections)d connections; 99%% durable within %(durable_ms_99)d ms;"
     " %(healed)d healed, %(explained)d explained, %(unhealable)d unhealable;"
-    " %(silent_series)d series silent, %(healing_series)d being healed; %(buffered)d candles to flush"
+    " %(overdue_series)d series overdue, %(polled_series)d polled, %(silent_series)d silent,"
+    " %(healing_series)d being healed; %(buffered)d candles to flush"
 )
 
 
@@ -75,7 +76,10 @@ class RecorderSummary:
 def _counts(before: _Moment, now: _Moment) -> dict[str, float]:
     streamed = now.streamed.since(before.streamed)
     grown = ("recorded", "flushed", "healed", "explained", "unhealable", "bad_frames", "pages_asked")
-    present = ("series", "connections", "silent_series", "healing_series", "buffered", "unmerged_partitions")
+    present = (
+        "series", "connections", "overdue_series", "polled_series", "silent_series", "healing_series",
+        "buffered", "unmerged_partitions",
+    )  # fmt: skip
     return {
         "minutes": round((now.at_s - before.at_s) / 60, 2),
         **{name: getattr(now.status, name) - getattr(before.status, name) for name in grown},

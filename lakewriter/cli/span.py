@@ -1,11 +1,10 @@
-"""The parser of `--until`, and the commands that hints suggest."""
+"""The parser of `--until`, and a command with the same selection, for hints."""
 
 import shlex
 from typing import NamedTuple
 
 from lakewriter.cli.series_options import SeriesOptions
 from lakewriter.partition import day_of
-from lakewriter.series import Series
 from lakewriter.written_time import NOW, parse_time
 
 # Maximum time from a candle's end until the candle is in the journal, or its gap in the
@@ -59,25 +58,3 @@ def same_selection_command(
         if value is not None:
             words += [option, value]
     return shlex.join(words)
-
-
-def subscriptions_command(series: Series, lake: str | None) -> str:
-    """Return the command line that shows the subscriptions to a series' symbol."""
-    # No symbol has a character that a shell would expand.
-    query = f"lakewriter query \"FROM subscriptions WHERE symbol = '{series.symbol}'\""
-    return query if lake is None else f"{query} --lake {shlex.quote(lake)}"
-
-
-def unsubscribe_command(series: Series, lake: str | None) -> str:
-    """Return the command line that unsubscribes a series."""
-    return _line("unsubscribe", ":".join(series), lake)
-
-
-def backfill_command(series: Series, since_ms: int, lake: str | None) -> str:
-    """Return the command line that fetches the missing candles of a series since a time."""
-    return _line("backfill", ":".join(series), lake, "--since", day_of(since_ms).isoformat())
-
-
-def _line(command: str, subscription: str, lake: str | None, *options: str) -> str:
-    lake_option = () if lake is None else ("--lake", lake)
-    return shlex.join(["lakewriter", command, subscription, *options, *lake_option])

@@ -95,7 +95,7 @@ class SeriesStates:
         }
         listened = frozenset[Series]().union(*(each.series for each in self._listeners.values()))
         polled = frozenset[Series]().union(*(each.polled for each in self._listeners.values()))
-        silent = sorted(self._silent(listened, now_ms), key=lambda each: each.since_ms)
+        silent = sorted(self._silent(listened, now_ms), key=lambda each: -each.silent_ms)
         overdue = sorted(self._overdue(now_ms), key=lambda each: -each.overdue_ms)
         only_polled = len(polled.difference(Series(*each.series) for each in silent))
         return SeriesSummary(
@@ -118,8 +118,9 @@ class SeriesStates:
         for series in self._since_ms.keys() - self._newest_ms.keys():
             since_ms, grid = self._since_ms[series], series.grid
             due_ms = grid.end(grid.floor(since_ms)) + self._grace_ms(series)
-            if now_ms.get(series.market, 0) > due_ms:
-                silent.append(SilentSeries(*series, since_ms))
+            silent_ms = now_ms.get(series.market, 0) - due_ms
+            if silent_ms > 0:
+                silent.append(SilentSeries(*series, since_ms, silent_ms))
         return silent
 
     def _overdue(self, now_ms: Mapping[str, int]) -> list[OverdueSeries]:

@@ -14,6 +14,12 @@ from lakewriter.interval import DAY_MS
 from lakewriter.recording.histogram import Distribution, Histogram
 from lakewriter.series import Series
 
+# A host that is synchronized differs from the exchange by less than this.
+CLOCK_OFF_MS = 2_000
+
+# A commit that has not returned for longer means that the disk refuses writes or hangs.
+COMMIT_WAITS_MS = 10_000
+
 
 class RecorderStats(msgspec.Struct):
     """Counts since a recorder started.
@@ -125,12 +131,19 @@ class OverdueSeries(msgspec.Struct, frozen=True):
 
 
 class SilentSeries(msgspec.Struct, frozen=True):
-    """A series that is listened to since `since_ms`, and brought no candle although one was due."""
+    """A series that brought no candle although one was due.
+
+    Args:
+        market, symbol, interval: the series.
+        since_ms: the time since which it is listened to.
+        silent_ms: the time since the deadline of its first candle.
+    """
 
     market: str
     symbol: str
     interval: str
     since_ms: int
+    silent_ms: int
 
     @property
     def series(self) -> Series:

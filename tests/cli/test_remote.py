@@ -302,3 +302,16 @@ def test_completion_does_without_a_store_that_refuses(store: Store) -> None:
     with store.misbehaving(lambda _: refusal("403 Forbidden", "AccessDenied", "")):
         assert completed("SELECT * FROM candles WHERE symbol = 'BTC") == []
         assert any("spot" in text for text in completed("SELECT * FROM candles WHERE market = 'sp"))
+
+
+def test_the_status_of_an_object_store(store: Store) -> None:
+    """`lakewriter status` has the size and the gaps; there is no recorder and no disk."""
+    done = run(store, "status", "--json", "--lake", URI)
+    assert (done.returncode, done.stderr) == (0, "")
+    status = json.loads(done.stdout)
+    assert (status["recorders"], status["disk"], status["attention"]) == ([], None, [])
+    assert (status["size"]["files"], status["size"]["rows"], status["size"]["series"]) == (3, 12, 3)
+    assert not status["size"]["rows_are_estimated"]
+    report = run(store, "status", "--lake", URI).stdout
+    assert "12 candles in 3 files of 3 series\n" in report
+    assert "disk" not in report

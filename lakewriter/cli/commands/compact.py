@@ -17,6 +17,7 @@ from lakewriter.lake.compact import (
     sweep_state,
     write_verified,
 )
+from lakewriter.lake.compaction_record import CompactionRecord, write_compaction_record
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 
@@ -77,6 +78,8 @@ def command(
     if not dry_run:
         _remember(store, outcomes, everything=partition_filter == PartitionFilter())
     summary = _summary(outcomes, time.monotonic() - started_s, dry_run)
+    if not dry_run:
+        _record(store, summary, whole_lake=partition_filter == PartitionFilter())
     with finished_report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
     _report_failures([outcome for outcome in outcomes if outcome.error])
@@ -88,6 +91,20 @@ def _remember(store: LakeStore, outcomes: list[CompactionResult], *, everything:
     except OSError as error:
         # Without the list the next run is only slower.
         click.echo(f"lakewriter: cannot save the list of compacted partitions: {error.strerror}", err=True)
+
+
+def _record(store: LakeStore, summary: CompactSummary, *, whole_lake: bool) -> None:
+    """Write the record that `lakewriter status` shows."""
+    names = set(CompactionRecord.__struct_fields__) & set(summary.__struct_fields__)
+    record = CompactionRecord(
+        ended_at_ms=time.time_ns() // 10**6,
+        whole_lake=whole_lake,
+        **{name: getattr(summary, name) for name in names},
+    )
+    try:
+        write_compaction_record(store, record)
+    except OSError as error:
+        click.echo(f"lakewriter: cannot save the record of this compaction: {error.strerror}", err=True)
 
 
 def _summary(outcomes: list[CompactionResult], seconds: float, dry_run: bool) -> CompactSummary:

@@ -10,9 +10,10 @@ import msgspec
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.series_check import check_matches, check_not_empty
 from lakewriter.cli.series_options import SeriesOptions, print_table, with_series_and_since
-from lakewriter.cli.span import UNTIL_HELP, parse_until, same_selection_command, subscriptions_command
+from lakewriter.cli.span import UNTIL_HELP, parse_until, same_selection_command
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.open import open_to_read
+from lakewriter.suggested_commands import subscriptions_command
 
 if TYPE_CHECKING:
     from lakewriter.lake.coverage.days import SeriesCoverage

@@ -8,16 +8,11 @@ import click
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.series_check import check_matches
 from lakewriter.cli.series_options import SeriesOptions, print_table, with_series_and_since
-from lakewriter.cli.span import (
-    UNTIL_HELP,
-    backfill_command,
-    parse_until,
-    subscriptions_command,
-    unsubscribe_command,
-)
+from lakewriter.cli.span import UNTIL_HELP, parse_until
 from lakewriter.errors import LakewriterError
 from lakewriter.gap import UNEXPLAINED
 from lakewriter.lake.open import open_to_read
+from lakewriter.suggested_commands import backfill_command, subscriptions_command, unsubscribe_command
 
 if TYPE_CHECKING:
     from lakewriter.lake.coverage.absences import AbsentCandles
