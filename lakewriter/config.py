@@ -11,9 +11,11 @@ from pathlib import Path
 import msgspec
 
 from lakewriter.errors import UsageError
+from lakewriter.interval import DAY_MS
 from lakewriter.market import MARKETS, Market, is_url, parse_market, served_at
 from lakewriter.regular_file import read_user_file
 from lakewriter.subscription import Subscription, parse_subscription
+from lakewriter.written_time import parse_age
 
 FILE_NAME = "lakewriter.toml"
 
@@ -79,6 +81,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         flush_every: a duration; the maximum age of a buffered candle.
         heal_limit: a duration; the maximum age of gaps that are healed.
         since: a day, or an age such as "30d"; candles missing since then are backfilled.
+        keep: an age such as "400d"; older candles of the subscribed series are forgotten.
         rotate_after: a duration; the age at which a connection is replaced.
         universe_every: a duration; the pause between requests of the exchange's list of symbols.
         exchange: the URL of one server that offers all three markets.
@@ -94,6 +97,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flush_every: str = FLUSH_EVERY_DEFAULT
     heal_limit: str = HEAL_LIMIT_DEFAULT
     since: str | None = None
+    keep: str | None = None
     rotate_after: str = ROTATE_AFTER_DEFAULT
     universe_every: str = UNIVERSE_EVERY_DEFAULT
     exchange: str | None = None
@@ -205,6 +209,40 @@ def _check(path: Path, config: Config) -> None:
 def _check_url(market: str, field: str, url: str | None, scheme: str) -> None:
     if url is not None and not is_url(url, (scheme, scheme + "s")):
         raise UsageError(f"markets.{market}.{field}: {url!r} is not a {scheme}(s):// URL")
+
+
+def parse_keep(config: Config, *, heal_limit: str, since: str | None) -> int | None:
+    """Return the config's `keep` in milliseconds; None without one.
+
+    Args:
+        heal_limit, since: the values in effect, of the command line or the config.
+
+    Raises:
+        UsageError: if candles that are fetched, or healed, would be forgotten again.
+    """
+    if config.keep is None:
+        return None
+    keep_ms = parse_age(config.keep)
+    if keep_ms is None or keep_ms % DAY_MS:
+        raise UsageError(f"keep: {config.keep!r} is not a number of days or weeks", 'keep = "400d"')
+    if keep_ms < parse_duration(heal_limit) + DAY_MS:
+        raise UsageError(
+            f"keep: {config.keep} is not a day longer than heal_limit, {heal_limit}: healing would fetch"
+            " the forgotten candles again",
+            f'keep = "{parse_duration(heal_limit) // DAY_MS + 2}d", or a shorter heal_limit',
+        )
+    if since is not None:
+        since_ms = parse_age(since)
+        example = f'since = "{max(1, keep_ms // DAY_MS - 1)}d"'
+        if since_ms is None:
+            what = f"since: {since} is a day, which will be older than keep, {config.keep}, some time"
+            raise UsageError(what, f"write an age, which moves with it: {example}")
+        if since_ms >= keep_ms:
+            what = (
+                f"since: {since} is not shorter than keep, {config.keep}: what it fetches would be forgotten"
+            )
+            raise UsageError(what, example)
+    return keep_ms
 
 
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")

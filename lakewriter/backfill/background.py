@@ -32,6 +32,7 @@ class BackgroundBackfill:
         ledger: the recorder's ledger, which the recorder saves.
         subscriptions: returns the recorded subscriptions.
         since_ms: the minimum begin time of a candle.
+        keep_ms: the age at which the recorder forgets candles; None if it keeps all.
         clock: the machine's clock.
     """
 
@@ -44,13 +45,15 @@ class BackgroundBackfill:
         *,
         since_ms: int,
         clock: Clock,
+        keep_ms: int | None = None,
     ) -> None:
         self.backfill: Backfill | None = None
         self._store = store
         self._clients = clients
         self._ledger = ledger
         self._subscriptions = subscriptions
-        self._options = BackfillOptions(since_ms=since_ms)
+        self._since_ms = since_ms
+        self._keep_ms = keep_ms
         self._clock = clock
         self._changed = asyncio.Event()
 
@@ -73,11 +76,17 @@ class BackgroundBackfill:
             except TimeoutError:
                 continue
 
+    def _begin_ms(self) -> int:
+        """Return the minimum begin time; a recorder of years has forgotten the oldest candles since."""
+        if self._keep_ms is None:
+            return self._since_ms
+        return max(self._since_ms, self._clock.wall_us() // 1000 - self._keep_ms)
+
     async def _fill(self) -> bool:
         """Run one backfill; return whether nothing is left to retry."""
         began_s = self._clock.monotonic_s()
         self.backfill = backfill = Backfill(
-            self._store, self._clients, options=self._options, clock=self._clock
+            self._store, self._clients, options=BackfillOptions(self._begin_ms()), clock=self._clock
         )
         plan = await backfill.plan(self._subscriptions())
         for series in plan.unknown:

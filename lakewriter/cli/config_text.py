@@ -25,6 +25,9 @@ subscriptions = [
 # Also fetch the history from this day on, or from so long ago ("30d").
 {since}
 
+# Forget candles that are older, a whole day, month or year at a time. Without it all are kept.
+#keep = "400d"
+
 # A candle is on disk at once, in the journal. So often it also goes into the Parquet files.
 #flush_every = "5m"
 

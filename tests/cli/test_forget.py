@@ -110,6 +110,14 @@ def test_what_is_chosen_goes(store, arguments, kept):
     assert minutes(store, "ETHUSDT") == [0]
 
 
+def test_older_than_alone_is_about_the_whole_lake(store):
+    """With an age no series has to be named; a dry run and a question come first all the same."""
+    error = forget(store, "--older-than", "400d").exception
+    assert isinstance(error, UsageError) and "cannot ask" in error.what
+    assert forget(store, "--older-than", "400d", "--yes").exit_code == 0
+    assert rows_by_plain_files(store) == []
+
+
 def test_older_than_is_by_the_clock(store):
     """--older-than counts back from now, and younger candles stay."""
     now = datetime.now(UTC)

@@ -146,12 +146,13 @@ def test_the_python_api(directory: Path) -> None:
 
 def test_the_config_example_is_one(tmp_path: Path) -> None:
     """The lakewriter.toml of the docs is a valid config."""
-    from lakewriter.config import load_config
+    from lakewriter.config import load_config, parse_keep
 
     path = tmp_path / "lakewriter.toml"
     path.write_text(block("toml", "subscriptions"))
     config = load_config(path)
     assert len(config.parsed_subscriptions()) == 2
+    assert parse_keep(config, heal_limit=config.heal_limit, since=config.since)
     assert config.market("spot").stream_url == "wss://data-stream.binance.vision"
 
 

@@ -11,7 +11,7 @@ from lakewriter.errors import UsageError
 from lakewriter.market import MARKETS
 from lakewriter.subscription import Subscription
 
-KEYS = "its keys are lake, subscriptions, flush_every, heal_limit, since, rotate_after, universe_every, exchange, queries, markets"
+KEYS = f"its keys are {', '.join(Config.__struct_fields__)}"
 
 
 def written(directory: Path, text: str | bytes) -> Path:

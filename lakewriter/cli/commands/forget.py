@@ -1,7 +1,5 @@
 """`lakewriter forget`, which removes candles from the lake on purpose and records the removal."""
 
-import getpass
-import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +18,7 @@ from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_check import check_matches
 from lakewriter.cli.series_options import SeriesOptions, print_table, with_series
 from lakewriter.cli.terminal import finished_report, print_errors
+from lakewriter.cli.user import user_and_host
 from lakewriter.clock import present_ms
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.forget import (
@@ -101,7 +100,7 @@ def command(
 
     Nothing else removes candles. Each named series loses the candles selected by
     --since, --until, --older-than and --source, or all without them. Symbols may
-    be globs. On a terminal the command asks first; cron needs --yes.
+    be globs. --older-than alone is about every series of the lake. On a terminal the command asks first; cron needs --yes.
 
     The table `forgotten` records the removed ranges, the time, the user and the
     reason. Coverage and gaps count removed candles as missing, for the reason
@@ -119,10 +118,11 @@ def command(
     lakewriter forget spot:BTCUSDT:1m --since 2024-06-01 --until 2024-06-07 --dry-run
     lakewriter forget spot:BTCUSDT:1m --since 2024-06-01 --source rest --reason "wrong import"
     lakewriter forget --interval 1s --older-than 365d --yes
+    lakewriter forget --older-than 400d --dry-run
     """
     parsed = [parse_subscription(text) for text in subscriptions]
     named = series_options.partition_filter(None)
-    if not parsed and named == PartitionFilter():
+    if not parsed and named == PartitionFilter() and older_than is None:
         raise UsageError("forget: no series is named", "lakewriter forget spot:BTCUSDT:1m --dry-run")
     now_ms = present_ms()
     start_ms, stop_ms = parse_start(since, "--since"), parse_stop(until, "--until")
@@ -148,7 +148,7 @@ def command(
     if todo and not dry_run:
         if not yes:
             click.confirm(f"Remove {_counted(outcomes)}?", abort=True, err=True)
-        purpose = ForgetPurpose(_user_and_host(), reason, tuple(sources), now_ms)
+        purpose = ForgetPurpose(user_and_host(), reason, tuple(sources), now_ms)
         outcomes = _forget(store, [item for item, _ in todo], removed_by_series(outcomes), selection, purpose)
         failures += [outcome for outcome in outcomes if outcome.error]
     summary = _summary(outcomes, dry_run=dry_run)
@@ -232,13 +232,6 @@ def _recorded(
         yield
     finally:
         record_finish(store, command, removed_by_series(outcomes), purpose, present_ms())
-
-
-def _user_and_host() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # the user of a container may have no name
-        return socket.gethostname()
 
 
 def _table(outcomes: Iterable[ForgetResult]) -> Any:

@@ -25,14 +25,16 @@ from lakewriter.cli.recorder_summary import RecorderSummary
 from lakewriter.cli.series_options import begin_ms
 from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
 from lakewriter.cli.terminal import stderr_is_terminal
+from lakewriter.cli.user import user_and_host
 from lakewriter.clock import Clock
-from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration
+from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration, parse_keep
 from lakewriter.errors import UsageError
 from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.journal import create_journal, journal_name
 from lakewriter.lake.lake import LakeStore
 from lakewriter.recording.candle_queue import CandleQueue
 from lakewriter.recording.recorder import Recorder
+from lakewriter.recording.retention import Retention
 from lakewriter.recording.status import RecorderStatus
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
@@ -120,6 +122,7 @@ class Settings(NamedTuple):
     options: SupervisorOptions
     since_ms: int | None
     summary_every_s: float
+    keep_ms: int | None
 
 
 class CommandLineOptions(NamedTuple):
@@ -149,12 +152,14 @@ class CommandLineOptions(NamedTuple):
             rotate_after_ms=parse_duration(config.rotate_after),
             list_every_s=parse_duration(config.universe_every) / 1000,
         )
+        heal_limit, since = _either(self.heal_limit, config.heal_limit), self.since or config.since
         return Settings(
             subscriptions,
             parse_duration(_either(self.flush_every, config.flush_every)) / 1000,
             options,
-            begin_ms(parse_day(self.since or config.since, "--since")),
+            begin_ms(parse_day(since, "--since")),
             parse_duration(config.summary_every) / 1000,
+            parse_keep(config, heal_limit=heal_limit, since=since),
         )
 
     def recorder_name(self) -> str:
@@ -226,12 +231,21 @@ async def _record(
                 ledger,
                 lambda: subscribed.subscriptions,
                 since_ms=settings.since_ms,
+                keep_ms=settings.keep_ms,
                 clock=clock,
             )
         _on_hangup(stop, partial(_reload, given_options, config, supervisor, history))
         background: list[asyncio.Task[Any]] = []
         if history is not None:
-            background.append(asyncio.create_task(finish_unless_stopped(history.run(), stop)))
+            background.append(
+                asyncio.create_task(finish_unless_stopped(history.run(), stop), name="history: the backfill")
+            )
+            background[-1].add_done_callback(_log_bug)
+        if settings.keep_ms is not None:
+            retention = Retention(
+                store, subscribed, clients, keep_ms=settings.keep_ms, by=user_and_host(), clock=clock
+            )
+            background.append(asyncio.create_task(retention.run(), name="retention"))
             background[-1].add_done_callback(_log_bug)
         summary = RecorderSummary(
             recorder, every_s=settings.summary_every_s, directory=store.state_dir, clock=clock
@@ -253,7 +267,7 @@ async def _record(
 def _log_bug(task: "asyncio.Task[Any]") -> None:
     """Log the error of a background task immediately. Recording continues without the task."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("history: the backfill ended by a bug in lakewriter", exc_info=error)
+        log.error("%s ended by a bug in lakewriter", task.get_name(), exc_info=error)
 
 
 def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ from lakewriter.binance.rest import RestError
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
 from lakewriter.gap import ENDED, FINAL, IDLE, Gap
+from lakewriter.lake.forgotten import read_forgotten
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
@@ -26,6 +27,7 @@ from lakewriter.recording.healing.healer import Healer
 from lakewriter.recording.healing.watermarks import Watermarks
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.series import Series
+from lakewriter.subscribed_period import FOREVER_MS
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +100,14 @@ class StartupSurvey:
                 # The journal is read before any file is listed: a candle that leaves it later is in its partition.
                 unflushed = await asyncio.to_thread(_unflushed, self._store)
                 expected_since_ms = await asyncio.to_thread(_expected_since_ms, self._store)
+                forgotten = await asyncio.to_thread(_forgotten, self._store)
                 for first in range(0, len(requested), _SURVEY_SERIES):
                     batch = requested[first : first + _SURVEY_SERIES]
                     results = await asyncio.to_thread(self._survey, batch, unflushed)
                     for (series, stop_ms), result in zip(batch, results, strict=True):
                         if result is not None:
-                            self._request_heals(series, stop_ms, result, expected_since_ms.get(series))
+                            since_ms = expected_since_ms.get(series)
+                            self._request_heals(series, stop_ms, result, since_ms, forgotten.get(series, []))
             except (LakeError, OSError) as error:
                 log.error("the lake cannot be surveyed for missing candles: %s", error)
             self.surveying -= len(requested)
@@ -155,11 +159,17 @@ class StartupSurvey:
             return None
 
     def _request_heals(
-        self, series: Series, stop_ms: int, result: SurveyResult, expected_since_ms: int | None
+        self,
+        series: Series,
+        stop_ms: int,
+        result: SurveyResult,
+        expected_since_ms: int | None,
+        forgotten: list[Range],
     ) -> None:
         """Request heals of candles that the lake lacks, unless their reason is final.
 
         Args:
+            forgotten: the ranges that a user or the retention forgot.
             expected_since_ms: the time at which a recorder first expected the series; None if unknown.
         """
         first_ms = stop_ms if result.first_ms is None else result.first_ms
@@ -175,7 +185,9 @@ class StartupSurvey:
             self._healer.note_candle(series, result.first_ms)
             self._watermarks.anchor(series, result.first_ms)
             missing = self._missing(series, stop_ms, result, result.first_ms, result.last_ms)
-        for start_ms, end_ms in minus(union([*missing, *before_first]), self._settled(series, stop_ms)):
+        begin_ms = min(_forgotten_until_ms(forgotten, first_ms), stop_ms - self._heal_limit_ms)
+        wanted = within(union([*missing, *before_first]), begin_ms, FOREVER_MS)
+        for start_ms, end_ms in minus(wanted, self._settled(series, stop_ms)):
             self._healer.request_heal(series, start_ms, end_ms)
 
     def _settled(self, series: Series, stop_ms: int) -> list[Range]:
@@ -235,6 +247,19 @@ def _expected_since_ms(store: LakeStore) -> dict[Series, int]:
         if period.owed_ms is not None:
             since_ms[period.series] = min(period.owed_ms, since_ms.get(period.series, period.owed_ms))
     return since_ms
+
+
+def _forgotten(store: LakeStore) -> dict[Series, list[Range]]:
+    """Return the forgotten ranges of each series."""
+    ranges: dict[Series, list[Range]] = {}
+    for line in read_forgotten(store.state_dir):
+        ranges.setdefault(line.series, []).extend(line.ranges)
+    return ranges
+
+
+def _forgotten_until_ms(forgotten: list[Range], first_ms: int) -> int:
+    """Return the end of the candles that were forgotten before the first one; 0 without any."""
+    return max((stop_ms for start_ms, stop_ms in forgotten if start_ms < first_ms), default=0)
 
 
 def _unflushed(store: LakeStore) -> dict[Series, list[Candle]]:
