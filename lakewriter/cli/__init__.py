@@ -32,6 +32,7 @@ COMMANDS = {
     "query": "Query the lake in SQL.",
     "shell": "Query the lake interactively, with history and completion.",
     "status": "Show the recorders, lag, gaps, size and disk; exit 1 if something needs you.",
+    "serve": "Show a lake in a browser: candles, coverage, gaps, SQL.",
     "coverage": "Check that every candle is present or explained; made for cron.",
     "gaps": "Show which candles are missing, and why.",
     "verify": "Check that the stored candles are right.",

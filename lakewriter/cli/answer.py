@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 import click
 
 from lakewriter.cli.query_bar import QueryBar
-from lakewriter.cli.terminal import ignore_broken_pipe, standard_output, stderr_is_terminal, without_pandas
+from lakewriter.cli.terminal import ignore_broken_pipe, standard_output, stderr_is_terminal
 from lakewriter.errors import LakewriterError, UsageError, printable
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.execution import RowStream
@@ -30,6 +30,7 @@ from lakewriter.query.output.text import DisplayLimits
 from lakewriter.query.output.writers import write_answer
 from lakewriter.query.scan.held_files import HELD_FILES_MAX, can_hold
 from lakewriter.query.session import stream
+from lakewriter.without_pandas import without_pandas
 
 # Maximum number of rows on a terminal, as in DuckDB's shell.
 TERMINAL_ROWS_MAX = 40

@@ -190,26 +190,3 @@ def ignore_broken_pipe() -> Iterator[None]:
     """Ignore a broken pipe, because a reader such as `| head` may stop early. Click would exit with 1."""
     with contextlib.suppress(BrokenPipeError):
         yield
-
-
-class _NoPandas:
-    """An import hook that hides pandas."""
-
-    def find_spec(self, fullname: str, *_: object) -> None:
-        if fullname == "pandas":
-            raise ModuleNotFoundError(fullname)
-
-
-@contextlib.contextmanager
-def without_pandas() -> Iterator[None]:
-    """Prevent Arrow from importing pandas, which takes longer than most queries.
-
-    Arrow imports pandas to recognize a Series when it makes its first array. Our
-    commands pass no Series. If pandas is already imported, it stays imported.
-    """
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)

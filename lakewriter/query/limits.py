@@ -4,6 +4,7 @@ Each statement has one object, which any thread may use. The execution attaches 
 cursor, and detaches the cursor before closing it.
 """
 
+import math
 import re
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import TypeVar
 import duckdb
 
 from lakewriter.errors import UsageError
-from lakewriter.interruptible import result_of, wait_for
+from lakewriter.interruptible import CHECK_EVERY_S, wait_for
 from lakewriter.query.errors import QueryError
 
 T = TypeVar("T")
@@ -40,9 +41,10 @@ class QueryLimits:
             raise UsageError(f"memory limit: {memory!r} is no size", "512MB, 2GB")
         if timeout_s is not None and timeout_s <= 0:
             raise UsageError("timeout: must be longer than 0 s", "30s, 5m")
-        self._timeout_s = timeout_s
+        self._timeout_s = math.inf if timeout_s is None else timeout_s
         self.memory = memory.strip()
         self._started_s = time.monotonic()
+        self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
 
@@ -60,19 +62,29 @@ class QueryLimits:
         """Wait for the result of the engine's thread, and return it.
 
         Raises:
-            QueryError: if the timeout ends before the result. The engine is interrupted.
+            QueryError: if the timeout ends before the result, or `cancel` is called. The
+                engine is interrupted.
         """
-        if self._timeout_s is None:
-            return result_of(future)
-        if wait_for(future, self._timeout_s - self.seconds()):
-            return future.result()
-        with self._lock:
-            if self._connection is not None:
-                self._connection.interrupt()
+        while not self._cancelled.is_set() and (left_s := self._timeout_s - self.seconds()) > 0:
+            if wait_for(future, min(left_s, CHECK_EVERY_S)):
+                return future.result()
+        self._interrupt()
+        if self._cancelled.is_set():
+            raise QueryError("sql: cancelled")
         raise QueryError(
             f"sql: not done after {self._timeout_s:g} s",
             "a longer --timeout, or fewer files: WHERE symbol = …",
         )
+
+    def cancel(self) -> None:
+        """Interrupt the statement from another thread. Its caller gets a QueryError soon."""
+        self._cancelled.set()
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.interrupt()
 
     def seconds(self) -> float:
         """Return the time since the statement's start."""

@@ -11,7 +11,7 @@ from lakewriter import __version__
 from lakewriter.candle import Source
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.progress_bar import progress_bar
-from lakewriter.cli.terminal import finished_report, print_errors, without_pandas
+from lakewriter.cli.terminal import finished_report, print_errors
 from lakewriter.clock import present_ms
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import ImportOptions
@@ -19,6 +19,7 @@ from lakewriter.importer.import_files import FileResult, ImportJob, check_files,
 from lakewriter.interval import parse_interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, parse_market, parse_symbol
+from lakewriter.without_pandas import without_pandas
 
 
 class LeftOutCounts(msgspec.Struct):

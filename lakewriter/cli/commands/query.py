@@ -16,12 +16,12 @@ from lakewriter.cli.terminal import (
     read_text,
     standard_input,
     standard_output,
-    without_pandas,
     wrapped,
 )
 from lakewriter.errors import UsageError
 from lakewriter.query.output.formats import FORMATS
 from lakewriter.query.saved import SavedQuery, is_name, parse_query, saved_queries, saved_query
+from lakewriter.without_pandas import without_pandas
 
 _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY symbol"'
 

@@ -15,10 +15,11 @@ from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.query_options import parsed_params, queries_directory, queries_option, table_option
 from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split_statements
-from lakewriter.cli.terminal import finished_report, read_text, standard_input, without_pandas, wrapped
+from lakewriter.cli.terminal import finished_report, read_text, standard_input, wrapped
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.output.formats import text_formats, text_formats_explained
 from lakewriter.query.saved import SavedQuery, saved_queries, saved_query
+from lakewriter.without_pandas import without_pandas
 
 _HELP = f"""\
 SQL ends with a semicolon, or with \\G for one value on each line; Alt-Enter runs it without either.

@@ -148,7 +148,7 @@ def _csv_column(column: Any) -> Any:
     ):
         return column
     else:
-        texts = [None if value is None else str(value) for value in _json_values(column)]
+        texts = [None if value is None else str(value) for value in json_values(column)]
     return pa.array(texts, pa.string())
 
 
@@ -186,11 +186,12 @@ _encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encod
 def _json_rows(answer: RowStream) -> Iterator[bytes]:
     names = answer.schema.names
     for batch in answer.batches:
-        for row in zip(*(_json_values(column) for column in batch.columns), strict=True):
+        for row in zip(*(json_values(column) for column in batch.columns), strict=True):
             yield _encode_json(dict(zip(names, row, strict=True)))
 
 
-def _json_values(column: Any) -> list[Any]:
+def json_values(column: Any) -> list[Any]:
+    """Return a column's values as JSON can hold them, with times as ISO 8601."""
     # 128-bit integers stay Decimal, because the encoder writes Decimal numbers of any size.
     kind = column.type
     if pa.types.is_timestamp(kind):

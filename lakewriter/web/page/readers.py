@@ -1,0 +1,173 @@
+"""The readers of the page: they run its reads beside the event loop, a few at a time.
+
+Strategy: any number of browsers cost as much as one. Equal requests share one read, and
+its answer is kept for a moment that grows with the time it took. A recorder reads in a
+child process with a low priority, so that it neither waits for a read nor imports DuckDB.
+The child ends when nobody has looked at the page for a while.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import msgspec
+
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.lake.compact import die_with_parent
+from lakewriter.without_pandas import without_pandas
+
+# Maximum number of different reads that wait or run. Further ones are refused.
+WAITING_MAX = 16
+
+# Maximum number of kept answers.
+KEPT_MAX = 64
+
+# An answer is kept at least this long, and for so many times the time that it took. So
+# reads take at most a tenth of one processor, besides those of other arguments.
+KEPT_S_MIN = 0.5
+KEPT_TIMES = 9
+
+# The child process of a recorder ends after this time without a read.
+IDLE_S = 300.0
+
+_NICENESS = 10
+
+Read = Callable[..., bytes]
+
+
+class Answer(NamedTuple):
+    """The answer to one read.
+
+    Args:
+        status: the HTTP status.
+        body: JSON; {"error", "hint"} unless the status is 200.
+    """
+
+    status: int
+    body: bytes
+
+
+class BusyError(LakewriterError):
+    """Too many reads are waiting."""
+
+
+class LakeReaders:
+    """The readers of one lake. Only the event loop's thread uses them.
+
+    Args:
+        uri: the lake, absolute.
+        apart: whether a child process reads.
+    """
+
+    def __init__(self, uri: str, *, apart: bool) -> None:
+        self.uri = uri
+        self._apart = apart
+        self._executor: Executor | None = None
+        self._reads: dict[object, asyncio.Task[Answer]] = {}
+        self._kept_until_s: dict[object, float] = {}
+        self._idle: asyncio.TimerHandle | None = None
+
+    async def ask(self, read: Read, *arguments: object, key: object = None) -> Answer:
+        """Return the answer of `read(uri, *arguments)`, which may be some moments old.
+
+        Args:
+            key: what tells the reads of one function apart; None is its arguments.
+
+        Raises:
+            BusyError: if too many reads wait.
+        """
+        loop = asyncio.get_running_loop()
+        self._drop_old(loop.time())
+        name = (read, arguments if key is None else key)
+        task = self._reads.get(name)
+        if task is None:
+            if sum(not each.done() for each in self._reads.values()) >= WAITING_MAX:
+                raise BusyError("page: too many reads wait", "try again in a moment")
+            task = self._reads[name] = loop.create_task(self._read(name, read, arguments))
+        # A browser that goes away does not end the read of the others.
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """End the readers. A running read is not awaited."""
+        if self._idle is not None:
+            self._idle.cancel()
+        for task in self._reads.values():
+            task.cancel()
+        await asyncio.gather(*self._reads.values(), return_exceptions=True)
+        self._reads.clear()
+        self._end_executor()
+
+    def _drop_old(self, now_s: float) -> None:
+        for name, until_s in list(self._kept_until_s.items()):
+            if until_s <= now_s or len(self._kept_until_s) > KEPT_MAX:
+                del self._kept_until_s[name]
+                del self._reads[name]
+
+    async def _read(self, name: object, read: Read, arguments: tuple[object, ...]) -> Answer:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        answer = Answer(503, b'{"error": "page: the read was interrupted", "hint": "try again"}')
+        try:
+            answer = await loop.run_in_executor(self._started(), _answer, read, self.uri, arguments)
+        except BrokenProcessPool:
+            self._end_executor()
+            answer = _failure(503, "page: the reading process was killed", "try again")
+        finally:
+            now_s = loop.time()
+            self._kept_until_s[name] = now_s + max(KEPT_S_MIN, KEPT_TIMES * (now_s - began_s))
+        return answer
+
+    def _started(self) -> Executor:
+        loop = asyncio.get_running_loop()
+        if self._executor is None:
+            self._executor = (
+                # A forked child of a process with threads may deadlock; a spawned one does not.
+                ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_become_reader)
+                if self._apart
+                else ThreadPoolExecutor(2, thread_name_prefix="page")
+            )
+        if self._apart:
+            if self._idle is not None:
+                self._idle.cancel()
+            self._idle = loop.call_later(IDLE_S, self._end_executor)
+        return self._executor
+
+    def _end_executor(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
+
+
+def _become_reader() -> None:
+    """Prepare the child process of a recorder."""
+    die_with_parent()
+    # A Ctrl-C is for the recorder, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(_NICENESS)
+    # The recorder logs the same warnings.
+    logging.getLogger("lakewriter").addHandler(logging.NullHandler())
+    logging.getLogger("lakewriter").propagate = False
+
+
+def _answer(read: Read, uri: str, arguments: tuple[object, ...]) -> Answer:
+    try:
+        with without_pandas():
+            return Answer(200, read(uri, *arguments))
+    except UsageError as error:
+        return _failure(400, error.what, error.hint)
+    except LakewriterError as error:
+        return _failure(500, error.what, error.hint)
+    except (OSError, MemoryError) as error:
+        return _failure(500, f"page: {error}", "")
+
+
+def _failure(status: int, what: str, hint: str) -> Answer:
+    return Answer(status, msgspec.json.encode({"error": what, "hint": hint}))
