@@ -6,9 +6,10 @@ The life of a candle, and the modules that handle it:
           ─► recording.flushing ─► lake.lake.merge ─► candles.parquet ─► query
     REST page / archive zip ─► backfill, recording.healing ─► lake.lake.merge
     a file of another tool ─► importer ─► lake.lake.merge
+    lake.journal, candles.parquet ─► follow ─► a program that wants each new candle
 
 Layers, top to bottom; imports go down only: `cli` → `web` → `status` → `recording | query |
-sandbox | verify` → `importer | backfill` → `lake | binance` → the nouns
+sandbox | verify` → `importer | backfill | follow` → `lake | binance` → the nouns
 (`candle`, `series`, `partition`, `gap`, `market`, `interval`, `subscription`,
 `config` and others) → `errors`.
 """
@@ -22,6 +23,8 @@ __all__ = [
     "Candle",
     "CandleListener",
     "EmptyAnswerWarning",
+    "FollowedCandle",
+    "Follower",
     "Lake",
     "LakewriterError",
     "Result",
@@ -33,6 +36,8 @@ __all__ = [
 if TYPE_CHECKING:
     from lakewriter.candle import Candle
     from lakewriter.errors import EmptyAnswerWarning, LakewriterError
+    from lakewriter.follow.followed_candle import FollowedCandle
+    from lakewriter.follow.follower import Follower
     from lakewriter.query.python.reader import Lake, open_lake
     from lakewriter.query.python.result import Result
     from lakewriter.recording.listening.listener import CandleListener
@@ -42,6 +47,8 @@ else:
         "Candle": "lakewriter.candle",
         "CandleListener": "lakewriter.recording.listening.listener",
         "EmptyAnswerWarning": "lakewriter.errors",
+        "FollowedCandle": "lakewriter.follow.followed_candle",
+        "Follower": "lakewriter.follow.follower",
         "Lake": "lakewriter.query.python.reader",
         "LakewriterError": "lakewriter.errors",
         "Result": "lakewriter.query.python.result",

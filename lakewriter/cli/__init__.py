@@ -30,6 +30,7 @@ COMMANDS = {
     "backfill": "Fetch history from the archive and REST.",
     "import": "Import files of candles into the lake.",
     "query": "Query the lake in SQL.",
+    "follow": "Print each candle as soon as it is durable.",
     "shell": "Query the lake interactively, with history and completion.",
     "status": "Show the recorders, lag, gaps, size and disk; exit 1 if something needs you.",
     "serve": "Show a lake in a browser: candles, coverage, gaps, SQL.",

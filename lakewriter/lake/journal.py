@@ -6,7 +6,7 @@ recorder has one directory, and keeps the lock file in it locked. A segment is o
 file of lines; `segments` reads it.
 
     _lakewriter/journal/lock                          locked to create, adopt or remove a journal
-    _lakewriter/journal/<recorder>/lock               locked by the recorder until it exits
+    _lakewriter/journal/<recorder>/lock               locked by the recorder until it exits; has the commit mark
     _lakewriter/journal/<recorder>/00000001.ndjson    a segment
     _lakewriter/journal/<recorder>/status.json        the recorder's status; see `recorder_status_file`
 
@@ -27,6 +27,7 @@ from pathlib import Path
 
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
+from lakewriter.lake.commit_mark import CommitMark, write_mark
 from lakewriter.lake.durable import make_directories, sync_directory
 from lakewriter.lake.journal_directories import (
     JOURNAL_DIRECTORY,
@@ -110,6 +111,9 @@ class Journal:
         self._bytes += len(lines)
         if self._path is not None:
             self._undropped[self._path] = self._bytes
+        # Only followers need the mark. Without it they see these candles after the next flush.
+        with contextlib.suppress(OSError):
+            write_mark(self._lock_fd, CommitMark(self._number % _SEGMENTS_MAX, self._bytes))
         return len(lines)
 
     @property

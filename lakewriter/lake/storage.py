@@ -414,7 +414,7 @@ class LocalStorage:
         deadlock occurs. The kernel releases the locks of a dead process.
         """
         with contextlib.ExitStack() as held:
-            for number in sorted({zlib.crc32(directory.encode()) % LOCKS for directory in directories}):
+            for number in sorted(set(map(lock_number, directories))):
                 held.callback(os.close, self._lock(self._locks / f"{number:02x}"))
             yield
 
@@ -452,6 +452,11 @@ class LocalStorage:
                 if not dry_run:
                     self.delete(name)
         return swept
+
+
+def lock_number(directory: str) -> int:
+    """Return the number of the lock file of a directory, from its hash."""
+    return zlib.crc32(directory.encode()) % LOCKS
 
 
 def _sync_each(sync: Callable[[Any], None], things: Iterable[Any]) -> None:

@@ -30,6 +30,11 @@ REVEALED = {
     "lake.candles('spot', 'BTCUSDT', '1m', columns=['close'], index='candle_begin_time')": "pandas.core.frame.DataFrame",
     "lake.matrix('close', 'spot', '*USDT', '1m')": "pandas.core.frame.DataFrame",
     "lake.series(symbol='*USDT')": "pandas.core.frame.DataFrame",
+    "lake.follow('spot:BTCUSDT:1m', since='7d', resume='place.json')": "lakewriter.follow.follower.Follower",
+    "next(lake.follow(['spot:*:1m']))": "lakewriter.follow.followed_candle.FollowedCandle",
+    "next(lake.follow(['spot:*:1m'])).late": "bool",
+    "lake.follow('spot:BTCUSDT:1m').__aiter__()": "lakewriter.follow.follower.Follower",
+    "lake.follow('spot:BTCUSDT:1m').position": "str",
     "lakewriter.LakewriterError('what').hint": "str",
     "lakewriter.CandleListener('spot', ['BTCUSDT'], '1m', queue)": (
         "lakewriter.recording.listening.listener.CandleListener"

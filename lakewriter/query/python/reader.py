@@ -8,6 +8,7 @@
     lake.candles("spot", "*USDT", "1d", columns="ohlcv", tz=None)  # Open, High, Low, Close, Volume
     lake.matrix("close", "spot", "*USDT", "1h")  # time × symbol
     lake.series()  # the series that the lake has
+    lake.follow("spot:BTCUSDT:1m", since="1d")  # each candle as soon as it is durable
 
 Prices are in the quote asset; docs/reference/on-disk.md lists the units of volumes. Times
 are UTC. Many threads may use one Lake, because it never changes.
@@ -24,6 +25,7 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA
 from lakewriter.clock import present_ms
 from lakewriter.errors import UsageError
+from lakewriter.follow.follower import Follower, follow
 from lakewriter.lake.open import open_to_read
 from lakewriter.query.empty_answer import warn_of_empty_answer
 from lakewriter.query.execution import RowStream
@@ -299,6 +301,50 @@ class Lake:
         if not table.num_rows and (market, symbol, interval) != (None, None, None):
             raise_absence(self._store, wanted)
         return to_frame(table)
+
+    @short_traceback
+    def follow(
+        self,
+        subscriptions: str | Sequence[str],
+        *,
+        since: Time | None = None,
+        until: Time | None = None,
+        corrections: bool = False,
+        resume: str | os.PathLike[str] | None = None,
+        after: str | None = None,
+    ) -> Follower:
+        """Return an iterator, plain and async, over candles: those of the lake, then each new one.
+
+        A candle comes as soon as it is durable, and each key comes once. The candles of
+        a series come in order; one that was healed or backfilled after a later one has
+        `late` set. All candles that were known at the start come in the order of their end.
+
+        Args:
+            subscriptions: such as "spot:BTCUSDT,ETHUSDT:1m,1h" or "usdt_futures:*USDT:1m".
+                A glob includes series that the lake gets later.
+            since: the first begin time, as for `candles`. None is only new candles. With
+                a resumed position it counts for further series alone.
+            until: the iterator ends when each series has reached this begin time.
+            corrections: whether a candle comes again, with `correction` set, if its values
+                changed after it was handed out.
+            resume: a file for the position. A candle counts as handled when the next one
+                is asked for. At a kill the last second may be repeated.
+            after: the `position` of an earlier follower, if the program stores it.
+
+        Raises:
+            UsageError: if an argument is invalid, the lake is on an object store, or the
+                system is not Linux.
+            LakeError: if a file cannot be read, also while iterating.
+        """
+        return follow(
+            self._store,
+            subscriptions,
+            since=since,
+            until=until,
+            corrections=corrections,
+            resume=resume,
+            after=after,
+        )
 
     def _rows(self, request: CandleRequest, columns: Sequence[str]) -> dict[str, pa.Table]:
         """Return the begin times and some columns of each symbol, in the caller's order."""
