@@ -11,6 +11,7 @@ from typing import NamedTuple
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.line_output import (
     LineOutput,
     Stopped,
@@ -35,7 +36,13 @@ log = logging.getLogger(__name__)
 
 
 @click.command(name="follow", short_help="Print each candle as soon as it is durable.")
-@click.argument("subscriptions", nargs=-1, required=True, metavar="MARKET:SYMBOLS:INTERVALS...")
+@click.argument(
+    "subscriptions",
+    nargs=-1,
+    required=True,
+    metavar="MARKET:SYMBOLS:INTERVALS...",
+    shell_complete=complete_subscription,
+)
 @click.option(
     "--since", metavar="TIME|AGE", help="First the candles from this time on.  [default: only new candles]"
 )
