@@ -16,6 +16,7 @@ READ_EVERY_S = 60.0
 
 # A disk that will be full within this time needs a person.
 FULL_SOON_DAYS = 7.0
+FULL_VERY_SOON_DAYS = 1.0
 
 _DAY_S = 86_400.0
 

@@ -1,4 +1,4 @@
-"""The recorder's report on itself: its status file, for other processes on its host.
+"""The recorder's report on itself: its status file, for other processes on its host, and warnings.
 
 A thread encodes and writes the status, and measures the disk. So a disk that hangs
 delays the reports, and never the event loop. A report that cannot be written is left
@@ -17,6 +17,7 @@ import msgspec
 from lakewriter.clock import Clock
 from lakewriter.disk_forecast import READ_EVERY_S, FreeSpaceHistory
 from lakewriter.lake.recorder_status_file import write_status
+from lakewriter.recording.recorder_warnings import Warnings
 from lakewriter.recording.status import DiskUse, RecorderStatus
 
 # Pause between two reports. An older status means that the recorder or its disk hangs.
@@ -24,7 +25,7 @@ REPORT_EVERY_S = 2.0
 
 
 class SelfReport:
-    """The task that publishes a recorder's status.
+    """The task that publishes a recorder's status, and logs warnings.
 
     Args:
         directory: the recorder's journal directory.
@@ -43,14 +44,16 @@ class SelfReport:
         self._thread = ThreadPoolExecutor(1, "status")
 
     async def run(self, status: Callable[[], RecorderStatus]) -> None:
-        """Publish the status until cancelled.
+        """Publish the status, and check it for warnings, until cancelled.
 
         Args:
             status: returns the present status.
         """
-        loop = asyncio.get_running_loop()
+        loop, warnings = asyncio.get_running_loop(), Warnings()
         while True:
-            await loop.run_in_executor(self._thread, self._publish, status())
+            present = status()
+            warnings.check(present, self._clock.monotonic_s())
+            await loop.run_in_executor(self._thread, self._publish, present)
             await asyncio.sleep(REPORT_EVERY_S)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from lakewriter import __version__
+from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.recorder_status_file import STATUS_NAME, read_status, remove_status, write_status
@@ -143,18 +144,30 @@ async def test_a_recorder_publishes_its_status(tmp_path: Path) -> None:
         assert not list(lake.glob("_lakewriter/journal/*/*"))
 
 
+class WrongClock(Clock):
+    """A clock whose wall clock is five seconds ahead."""
+
+    def wall_us(self) -> int:
+        return super().wall_us() + 5_000_000
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("clock", "expected_ms"), [(Clock(), 0), (WrongClock(), 5_000)], ids=["right", "wrong"]
+)
 @side_by_side
-async def test_the_host_clock_is_compared_with_the_exchange(tmp_path: Path) -> None:
-    """At real speed the offset is known; the sandbox has the clock of this host."""
+async def test_the_host_clock_is_compared_with_the_exchange(
+    tmp_path: Path, clock: Clock, expected_ms: int
+) -> None:
+    """At real speed the offset is known to a round trip; the sandbox has the clock of this host."""
     async with (
         serve(SandboxOptions(speed=1.0, symbols=4)) as sandbox,
-        recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1s") as running,
+        recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1s", clock=clock) as running,
     ):
         await until(lambda: running.recorder.status().clock_offset_ms is not None)
         offset_ms = running.recorder.status().clock_offset_ms
         assert offset_ms is not None
-        assert abs(offset_ms) < 2_000
+        assert abs(offset_ms - expected_ms) < 2_000
 
 
 @pytest.mark.slow
