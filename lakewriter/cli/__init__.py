@@ -35,6 +35,7 @@ COMMANDS = {
     "status": "Show the recorders, lag, gaps, size and disk; exit 1 if something needs you.",
     "serve": "Show a lake in a browser: candles, coverage, gaps, SQL.",
     "coverage": "Check that every candle is present or explained; made for cron.",
+    "chart": "Draw the candles of a series, in the terminal or as a picture.",
     "gaps": "Show which candles are missing, and why.",
     "verify": "Check that the stored candles are right.",
     "unsubscribe": "Unsubscribe series of an ended recorder on purpose.",

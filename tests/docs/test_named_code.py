@@ -92,7 +92,7 @@ def test_no_folder_imports_what_it_may_not() -> None:
     """No folder imports the packages in the third column of the table of folders."""
     page = (REPOSITORY / "docs" / "explanation" / "architecture.md").read_text()
     rows = re.findall(r"^\| `(lakewriter/\w+)` \| .* \| ([^|]+) \|$", page, re.MULTILINE)
-    assert len(rows) == 13
+    assert len(rows) == len(list(PACKAGE.glob("*/__init__.py")))
     for folder, forbidden in rows:
         names = re.findall(r"\w+", forbidden.removeprefix("import ")) if "import " in forbidden else []
         packages = {"duckdb" if name == "DuckDB" else f"lakewriter/{name}" for name in names}

@@ -1,6 +1,7 @@
 """`lakewriter coverage`, which checks that every candle is present or explained."""
 
 import time
+from collections.abc import Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -8,10 +9,12 @@ import click
 import msgspec
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.commands.coverage_heatmap import ROWS_SHOWN, check_picture
+from lakewriter.cli.picture_file import PictureOptions, with_picture
 from lakewriter.cli.series_check import check_matches, check_not_empty
 from lakewriter.cli.series_options import SeriesOptions, print_table, with_series_and_since
 from lakewriter.cli.span import UNTIL_HELP, parse_until, same_selection_command
-from lakewriter.errors import LakewriterError
+from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.open import open_to_read
 from lakewriter.suggested_commands import subscriptions_command
 
@@ -49,12 +52,20 @@ class CoverageTotals(msgspec.Struct):
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object for each row, and one with totals."
 )
+@click.option("--heatmap", is_flag=True, help="Draw each series over time; -o does so, too.")
+@click.option(
+    "--all", "show_all", is_flag=True, help=f"Draw every series, not only the {ROWS_SHOWN} that miss most."
+)
+@with_picture
 @lake_option
 def command(
     series_options: SeriesOptions,
     until: str | None,
     by_day: bool,
     as_json: bool,
+    heatmap: bool,
+    show_all: bool,
+    picture: PictureOptions,
     lake: str | None,
 ) -> None:
     """Check that every candle is present, or missing for a reason in a ledger.
@@ -70,21 +81,40 @@ def command(
     a running recorder, and 2 if a filter matches no series in the lake. With
     --json the last line is an object whose only key is "totals".
 
+    The heat map has a row for each series. Each cell shows how many candles of a
+    span of time are there, and whether one is missing without a reason.
+
     \b
     lakewriter coverage
     lakewriter coverage --until now --lake /srv/candles
     lakewriter coverage --symbol BTCUSDT --since 2024-06-01 --by-day
+    lakewriter coverage --heatmap --since 90d
+    lakewriter coverage -o coverage.png
     lakewriter coverage --json
     """
     from lakewriter.lake.coverage.days import series_coverage
     from lakewriter.lake.coverage.facts import CoverageMoment
 
+    heatmap = heatmap or picture.path is not None
+    _check_options(
+        picture, heatmap=heatmap, others={"--by-day": by_day, "--json": as_json}, show_all=show_all
+    )
     span = parse_until(until, time.time())
     partition_filter = series_options.partition_filter(span.day)
     store = open_to_read(lake or DEFAULT_LAKE)
-    found = list(series_coverage(store, partition_filter, CoverageMoment(span.until_ms, span.now_ms)))
+    moment = CoverageMoment(span.until_ms, span.now_ms)
+    found = list(series_coverage(store, partition_filter, moment))
     check_matches("coverage", store, partition_filter, {coverage.series for coverage in found})
-    if found or as_json:
+    if found and heatmap:
+        from lakewriter.cli.commands.coverage_heatmap import show_heatmap
+        from lakewriter.lake.coverage.absences import series_absences
+
+        drawn = [
+            each for each in series_absences(store, partition_filter, moment) if each.start_ms < each.stop_ms
+        ]
+        if drawn:
+            show_heatmap(store, drawn, picture, show_all=show_all)
+    elif found or as_json:
         print_table(_table(found, by_day=by_day, as_json=as_json), as_json=as_json)
     else:
         print("no candles yet")
@@ -97,6 +127,22 @@ def command(
         check_not_empty("coverage", store, chosen)
     if totals.without_reason:
         _raise_missing(found, totals, same_selection_command("gaps", series_options, until, lake), lake)
+
+
+def _check_options(
+    picture: PictureOptions, *, heatmap: bool, others: Mapping[str, bool], show_all: bool
+) -> None:
+    """Raise UsageError for options that do not belong together.
+
+    Args:
+        others: the options of tables, each with whether it is given.
+    """
+    check_picture(picture)
+    table = next((option for option, is_given in others.items() if is_given), "")
+    if heatmap and table:
+        raise UsageError(f"{table}: a heat map is no table", "lakewriter coverage --heatmap")
+    if show_all and not heatmap:
+        raise UsageError("--all: only a heat map leaves out series", "lakewriter coverage --heatmap --all")
 
 
 def _totals(found: "list[SeriesCoverage]") -> CoverageTotals:

@@ -13,6 +13,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from lakewriter.gap import FINAL, LEFT, UNEXPLAINED
+from lakewriter.interval import Interval
 from lakewriter.lake.coverage.expectation import Expectation, expectation, format_minute
 from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts, series_facts
 from lakewriter.lake.gaps.ledgers import ORPHANED, ReportedGap
@@ -53,10 +54,38 @@ class AbsentCandles(NamedTuple):
     never_came: bool = False
 
 
+class SeriesAbsences(NamedTuple):
+    """The expected range of a series, and its absent candles.
+
+    Args:
+        series: the series.
+        grid: the grid of its candles.
+        start_ms, stop_ms: the range in which the wanted expected candles begin. It is
+            empty if all of them are outside of the wanted days.
+        runs: the absent candles, by time. Those of a series that was left may be later.
+    """
+
+    series: Series
+    grid: Interval
+    start_ms: int
+    stop_ms: int
+    runs: list[AbsentCandles]
+
+
 def absent_candles(
     store: LakeStore, wanted: PartitionFilter = ALL, moment: CoverageMoment = _NOW
 ) -> Iterator[AbsentCandles]:
     """Yield the absent candles of each series, by series and time.
+
+    The arguments and errors are those of `series_absences`.
+    """
+    return chain.from_iterable(each.runs for each in series_absences(store, wanted, moment))
+
+
+def series_absences(
+    store: LakeStore, wanted: PartitionFilter = ALL, moment: CoverageMoment = _NOW
+) -> Iterator[SeriesAbsences]:
+    """Yield the expected range and the absent candles of each series that has expected ones, in order.
 
     Args:
         wanted: the filter of series, and of the days on which the candles begin.
@@ -66,15 +95,17 @@ def absent_candles(
         LakeError: if a ledger, the journal or a file cannot be read.
     """
 
-    def of_one(facts: SeriesFacts) -> list[AbsentCandles]:
+    def of_one(facts: SeriesFacts) -> SeriesAbsences | None:
         expected = expectation(facts, moment)
         if expected is None:
-            return []
-        return sorted(_absences(facts, expected, moment, wanted), key=lambda each: each.start_ms)
+            return None
+        runs = sorted(_absences(facts, expected, moment, wanted), key=lambda each: each.start_ms)
+        start_ms, stop_ms = wanted.clipped(expected.start_ms, expected.stop_ms)
+        return SeriesAbsences(facts.series, expected.grid, start_ms, max(start_ms, stop_ms), runs)
 
-    known = series_facts(store, wanted)
-    found = store.storage.in_parallel(of_one, known)
-    yield from chain.from_iterable(found)
+    for each in store.storage.in_parallel(of_one, series_facts(store, wanted)):
+        if each is not None:
+            yield each
 
 
 def _absences(
