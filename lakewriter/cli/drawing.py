@@ -14,6 +14,8 @@ from lakewriter.pictures.canvas import Line, Screen
 PIPE_COLUMNS = 80
 PIPE_LINES = 24
 
+_PROMPT_LINES = 2
+
 # Role → style. Blue and orange differ for every kind of colour-blindness, and on light
 # and dark terminals. Shades of blue mean candles that are there, orange a missing reason.
 _STYLES = {
@@ -35,10 +37,10 @@ def screen(*, ascii_only: bool = False) -> Screen:
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     size = shutil.get_terminal_size((PIPE_COLUMNS, PIPE_LINES))
-    # The last line belongs to the prompt.
+    # The last lines belong to the prompt.
     return Screen(
         size.columns,
-        size.lines - 1 if is_terminal else PIPE_LINES,
+        size.lines - _PROMPT_LINES if is_terminal else PIPE_LINES,
         _has_colours(_console()),
         ascii_only or not encoding.startswith("utf"),
     )

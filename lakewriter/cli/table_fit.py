@@ -13,6 +13,9 @@ import pyarrow as pa
 from lakewriter.errors import printable
 from lakewriter.query.output.text import DisplayRows, collect_rows, table_lines, text_width
 
+# A width that every table fits, for a pipe.
+PIPE_WIDTH = 1_000_000
+
 # A narrower terminal wraps the lines.
 WIDTH_MIN = 40
 
@@ -25,7 +28,7 @@ _TEXTS = ("error", "what")
 # The columns that are left out, the least important first. Others stay.
 _FIRST_TO_GO = (
     "resolved_at", "detected_at", "expected", "present", "bytes", "partitions", "first", "stop", "left_at",
-    "added", "corrected", "explained", "last", "kind", "candles",
+    "weight", "pages", "added", "corrected", "explained", "last", "kind", "files", "candles",
 )  # fmt: skip
 
 _INDENT = "    "
@@ -75,7 +78,7 @@ def _count_lines(count: str, table: pa.Table, chosen: pa.Table, width: int) -> I
     shown = {*chosen.column_names, *_SERIES, *_TEXTS}
     hidden = [name for name in table.column_names if name not in shown]
     if hidden:
-        count = f"{count[:-1]}; without {', '.join(hidden)}: | cat has them)"
+        count = f"{count[:-1]}; left out: {', '.join(hidden)}; | cat shows them)"
     yield from textwrap.wrap(count, width)
 
 

@@ -90,7 +90,8 @@ def chart_facts(data: ChartData, span_name: str, dash: str = "–") -> list[str]
     range_text = f"{format_time(data.start_ms)} {dash} {format_time(data.stop_ms)} UTC"
     longer = [] if span_name == data.wanted.interval else [f"in bars of {span_name}"]
     source = f" of {data.source.interval}" if data.source != data.wanted else ""
-    return [range_text, *longer, f"{len(data.candles):,} candles{source}"]
+    count = len(data.candles)
+    return [range_text, *longer, f"{count:,} candle{'s' * (count != 1)}{source}"]
 
 
 class WantedRange(NamedTuple):
@@ -164,6 +165,8 @@ def read_chart(
 
 
 def _written(start_ms: int, stop_ms: int) -> str:
+    if start_ms >= stop_ms:
+        return f"since {format_time(start_ms)}"
     return f"from {format_time(start_ms)} to {format_time(stop_ms)}"
 
 

@@ -35,7 +35,7 @@ def test_a_plan_is_printed_and_nothing_is_changed(tmp_path: Path) -> None:
         )
         told = await asyncio.to_thread(run, "backfill", "spot:BTCUSDT:1m", *where)
         assert told.returncode == 0, told.stderr
-        assert "spot BTCUSDT 1m  2026-01-30" in told.stdout
+        assert "spot    BTCUSDT  1m        2026-01-30" in told.stdout
         assert "1 series lack 4,479 candles: 3 files (" in told.stdout
         assert ", 1 pages of REST; about " in told.stdout
         told = await asyncio.to_thread(run, "backfill", "spot:BTCUSDT:1m", *where, "--json")

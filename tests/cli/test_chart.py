@@ -61,7 +61,7 @@ def test_a_terminal_gets_its_size_and_colours(store: LakeStore) -> None:
         assert "\x1b[38;5;32m" in shown
         _, plain = on_terminal(*command, screen=screen, TERM="xterm-256color", NO_COLOR="1")
         assert "\x1b[38" not in plain and "┃ up" in plain
-        assert len(plain.splitlines()) <= screen[0] - 1
+        assert len(plain.splitlines()) <= screen[0] - 2
         _, dumb = on_terminal(*command, screen=screen, TERM="dumb")
         assert "\x1b" not in dumb
         assert max(map(cell_width, dumb.splitlines())) <= screen[1]
@@ -126,7 +126,7 @@ def test_matplotlib_is_optional(store: LakeStore, tmp_path: Path) -> None:
         (("spot:BTCUSDT:1s",), "chart: the lake has no series that matches spot:BTCUSDT:1s", "it has spot:BTCUSDT:1m"),
         (("spot:*USDT:1m",), "chart: spot:*USDT:1m names several series", ""),
         (("spot:BTCUSDT:1m,5m",), "chart: spot:BTCUSDT:1m,5m names several series", ""),
-        (("BTCUSDT",), "subscription: 'BTCUSDT' is not MARKET:SYMBOLS:INTERVALS", ""),
+        (("BTCUSDT",), "chart: 'BTCUSDT' is not MARKET:SYMBOL:INTERVAL", "lakewriter chart "),
         (("spot:BTCUSDT:7m",), "interval: '7m' is unknown", ""),
         (("spot:BTCUSDT:1m", "--last", "june"), "--last: 'june' is not a duration of s, m, h, d or w", "--last 7d"),
         (("spot:BTCUSDT:1m", "--last", "1h", "--since", "1d"), "chart: --last and --since are both the start", ""),
@@ -134,6 +134,11 @@ def test_matplotlib_is_optional(store: LakeStore, tmp_path: Path) -> None:
         (
             ("spot:BTCUSDT:1m", "--since", "2024-07-01", "--until", "2024-07-01"),
             "chart: spot:BTCUSDT:1m has no candles from 2024-07-01 00:00 to 2024-07-02 00:00",
+            "it has candles from 2024-06-30 00:00 to 2024-06-30 02:00",
+        ),
+        (
+            ("spot:BTCUSDT:1m", "--since", "2024-07-01"),
+            "chart: spot:BTCUSDT:1m has no candles since 2024-07-01 00:00",
             "it has candles from 2024-06-30 00:00 to 2024-06-30 02:00",
         ),
         (("spot:BTCUSDT:1m", "-o", "x.jpg"), "output: x.jpg: .jpg is not a known format", "-o x.png or -o x.svg"),

@@ -88,7 +88,7 @@ def test_every_row_and_error_is_shown(lake: LakeStore) -> None:
     head, _, *rows = shown.splitlines()
     assert head.split() == ["series", "last", "missing", "explained", "percent"]
     assert f"usdt_futures:{LONG}:1m  2024-06-30        2          1   77.777" in rows
-    assert "(12 rows; without first, expected, present: | cat has them)" in rows
+    assert "(12 rows; left out: first, expected, present; | cat shows them)" in rows
 
 
 def test_a_pipe_gets_every_column(lake: LakeStore) -> None:

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import time
+from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from lakewriter.backfill.planner import BackfillPlan
 from lakewriter.backfill.progress import Progress as Done
+from lakewriter.cli.table_fit import PIPE_WIDTH, fitted_lines
+from lakewriter.cli.terminal import terminal_width
 
 log = logging.getLogger(__name__)
 
@@ -120,24 +122,29 @@ def print_plan(plan: BackfillPlan, seconds: float, *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(_plan_rows(plan, seconds)).decode())
         return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("series", no_wrap=True)
-    table.add_column("from", no_wrap=True)
-    for name in ("missing", "files", "size", "pages", "weight"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for series_plan in plan.series[:SERIES_SHOWN_MAX]:
-        begin = series_plan.missing[0][0] if series_plan.missing else None
-        table.add_row(
-            str(series_plan.series), "" if begin is None else _day(begin), f"{series_plan.candles:,}",
-            f"{series_plan.file_count:,}", _size(series_plan.file_bytes), f"{series_plan.pages:,}", f"{series_plan.weight:,}",
-        )  # fmt: skip
-    console = Console(highlight=False)
-    with console.capture() as shown:  # rich exits the process on a broken pipe
-        console.print(table)
-    print(shown.get(), end="")
+    *lines, count = fitted_lines(_plan_table(plan), terminal_width() or PIPE_WIDTH)
+    print(*lines, sep="\n")
+    if count.endswith("shows them)"):
+        print(count)
     if len(plan.series) > SERIES_SHOWN_MAX:
         print(f"… and {len(plan.series) - SERIES_SHOWN_MAX:,} more series")
     print(f"{summary_of(plan)}; about {_duration(seconds)}")
+
+
+def _plan_table(plan: BackfillPlan) -> Any:
+    import pyarrow as pa
+
+    shown = plan.series[:SERIES_SHOWN_MAX]
+    columns: dict[str, list[Any]] = {
+        name: [getattr(each.series, name) for each in shown] for name in ("market", "symbol", "interval")
+    }
+    columns["from"] = [_day(each.missing[0][0]) if each.missing else "" for each in shown]
+    columns["missing"] = [each.candles for each in shown]
+    columns["files"] = [each.file_count for each in shown]
+    columns["size"] = [_size(each.file_bytes) for each in shown]
+    columns["pages"] = [each.pages for each in shown]
+    columns["weight"] = [each.weight for each in shown]
+    return pa.table(columns)
 
 
 def print_report(report: BackfillReport, *, as_json: bool) -> None:

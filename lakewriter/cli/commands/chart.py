@@ -1,7 +1,5 @@
 """`lakewriter chart`, which draws the candles of a series in the terminal or as a picture."""
 
-import time
-
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
@@ -9,6 +7,7 @@ from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.moment import parse_start, parse_stop
 from lakewriter.cli.picture_file import PictureOptions, with_picture, write_picture
 from lakewriter.cli.series_check import check_matches
+from lakewriter.clock import present_ms
 from lakewriter.errors import UsageError
 from lakewriter.lake.open import open_to_read
 from lakewriter.lake.partition_filter import PartitionFilter
@@ -69,7 +68,7 @@ def command(
     wanted = _parse_series(series)
     since_ms, until_ms, last_ms = _parse_range(since, until, last)
     look = picture.look(_SIZE)
-    now_ms = int(time.time() * 1000)
+    now_ms = present_ms()
     store = open_to_read(lake or DEFAULT_LAKE)
     source = source_of(store, wanted)
     if source is None:
@@ -97,6 +96,8 @@ def _parse_series(text: str) -> Series:
     Raises:
         UsageError: if the text names no series, or several.
     """
+    if text.count(":") != 2:
+        raise UsageError(f"chart: {text!r} is not MARKET:SYMBOL:INTERVAL", _EXAMPLE)
     subscription = parse_subscription(text)
     names = [*subscription.symbols, *subscription.intervals]
     if len(names) != 2 or is_glob(names[0]):
