@@ -135,11 +135,12 @@ def _drawn(
     axis = layout.lines
     canvas.put(0, axis, chars.axis * layout.width, "dim")
     _draw_times(canvas, layout, axis, chars)
+    with_bar = set(numbers)
     for bucket, has_reason in gaps.items():
         role: Role = "gap" if has_reason else "open gap"
         shade = (chars.gap if has_reason else chars.open_gap) * layout.stride
         canvas.put(bucket * layout.stride, axis, shade, role)
-        if bucket not in set(numbers):
+        if bucket not in with_bar:
             for line in range(layout.price_lines):
                 canvas.put(bucket * layout.stride, line, shade, role)
     _draw_candles(canvas, bars, [layout.column(number) for number in numbers], layout, prices, chars)

@@ -77,6 +77,16 @@ def test_query(store: Store) -> None:
     assert (done.stderr, done.stdout) == ("", 'symbol,days\n"BTCUSDT",4\n"币安人生USDT",4\n')
 
 
+def test_pictures(store: Store) -> None:
+    """Charts and heat maps of a lake on a store have its candles and its gaps."""
+    done = run(store, "chart", "spot:BTCUSDT:1m", "--lake", URI)
+    assert done.stderr == ""
+    assert "4 candles" in done.stdout and "░ 2 missing: exchange_halt" in done.stdout
+    done = run(store, "coverage", "--heatmap", "--lake", URI)
+    assert done.stderr == ""
+    assert " 币安人生USDT 1d" in done.stdout and "66.66" in done.stdout
+
+
 def test_query_of_a_profile(store: Store, tmp_path: Path) -> None:
     """AWS's profile files have the credentials, and the URI has precedence."""
     (tmp_path / "credentials").write_text("[lake]\naws_access_key_id = test\naws_secret_access_key = test\n")

@@ -10,6 +10,7 @@ import pytest
 from lakewriter.binance.connect_limiter import ATTEMPTS_MAX, WINDOW_S
 from lakewriter.candle import SCHEMA
 from lakewriter.cli import COMMANDS, cli
+from lakewriter.cli.commands.coverage_heatmap import ROWS_SHOWN
 from lakewriter.gap import LEFT, REASONS, UNEXPLAINED
 from lakewriter.lake.compact import VERIFIED_NAME
 from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, WEIGHT_DIRECTORY
@@ -21,6 +22,8 @@ from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.segments import SEGMENT_BYTES_MAX
 from lakewriter.lake.subscriptions import PERIODS_FILE
 from lakewriter.market import MARKETS
+from lakewriter.pictures.bars import CANDLES_MAX
+from lakewriter.pictures.look import SIDE_MAX, SIDE_MIN
 from lakewriter.query.macros import MACROS
 from lakewriter.query.output.formats import FORMATS
 from lakewriter.query.statement.guard import TABLES
@@ -218,6 +221,9 @@ def test_limits_are_those_of_the_code() -> None:
     assert rows["streams a connection"] == (
         f"{MARKETS['spot'].streams_max:,} on spot, {MARKETS['usdt_futures'].streams_max} on the futures"
     )
+    assert rows["candles of a chart"] == f"{CANDLES_MAX:,}"
+    assert rows["side of a picture"] == f"{SIDE_MIN} to {SIDE_MAX:,} pixels"
+    assert rows["series of a heat map on a terminal"] == str(ROWS_SHOWN)
     assert rows["connection attempts"].startswith(f"{ATTEMPTS_MAX} in ") and WINDOW_S == 300
 
 
