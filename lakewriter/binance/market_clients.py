@@ -91,6 +91,11 @@ class MarketClients:
             )
         return self._clients[name]
 
+    @property
+    def pools(self) -> list[WeightPool]:
+        """The pools of request weight of the markets used so far."""
+        return list(self._pools.values())
+
     def rate_limit_state(self) -> RateLimitState:
         """Return the state for the next process."""
         wall_s = self._clock.wall_us() / 1_000_000

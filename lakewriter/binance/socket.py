@@ -60,6 +60,18 @@ class Timeouts(NamedTuple):
     prove_s: float = 120.0
 
 
+class StreamError(ExchangeError):
+    """The end of a connection by this side.
+
+    Args:
+        kind: one word for the counter ("silent", "no_reply", "refused_streams", "unread", "broken").
+    """
+
+    def __init__(self, kind: str, what: str) -> None:
+        super().__init__(what)
+        self.kind = kind
+
+
 class _Request(NamedTuple):
     """A pending control message."""
 
@@ -135,7 +147,9 @@ class StreamSocket:
             if self._reason is not None:
                 raise self._reason from None
             if self._connection.unread:
-                raise ExchangeError(f"the server does not read: {WRITE_BYTES_MAX} bytes are unsent") from None
+                raise StreamError(
+                    "unread", f"the server does not read: {WRITE_BYTES_MAX} bytes are unsent"
+                ) from None
             raise
         self.frames += 1
         return frame
@@ -152,7 +166,7 @@ class StreamSocket:
             return
         if reply.id is None and reply.error:
             # An error without an id is about the connection.
-            self._close(f"{reply.error} (code {reply.code})")
+            self._close("refused_streams", f"{reply.error} (code {reply.code})")
             return
         request = self._pending.get(reply.id or 0)
         if request is None or request.reply.done():
@@ -184,14 +198,14 @@ class StreamSocket:
             if self.frames != seen or self.paused or not self._subscribed:
                 seen, since_s = self.frames, now_s
             elif now_s - since_s >= timeouts.silent_s:
-                self._close(f"no frame for {now_s - since_s:.0f} s")
+                self._close("silent", f"no frame for {now_s - since_s:.0f} s")
             elif not await self._answers_ping():
-                self._close(f"no pong within {timeouts.pong_s:.0f} s")
+                self._close("silent", f"no pong within {timeouts.pong_s:.0f} s")
 
     def on_keeper_end(self, keeper: "asyncio.Task[None]") -> None:
         """Close the connection if one of its background tasks ended by an error."""
         if not keeper.cancelled() and (error := keeper.exception()) is not None:
-            self._close(f"{type(error).__name__}: {error}")
+            self._close("broken", f"{type(error).__name__}: {error}")
 
     async def _answers_ping(self) -> bool:
         seen = self.frames
@@ -224,9 +238,9 @@ class StreamSocket:
         finally:
             del self._pending[request_id]
         if reply is None:
-            self._close(f"no answer to {method} within {self._timeouts.reply_s:.0f} s")
+            self._close("no_reply", f"no answer to {method} within {self._timeouts.reply_s:.0f} s")
         elif reply.error:
-            self._close(f"{method} refused: {reply.error} (code {reply.code})")
+            self._close("refused_streams", f"{method} refused: {reply.error} (code {reply.code})")
 
     async def _reply_to(self, waiting: "asyncio.Future[Reply]") -> Reply | None:
         while True:
@@ -237,8 +251,8 @@ class StreamSocket:
             if not self.paused:
                 return None
 
-    def _close(self, reason: str) -> None:
-        self._end(ExchangeError(reason))
+    def _close(self, kind: str, reason: str) -> None:
+        self._end(StreamError(kind, reason))
 
     def _end(self, reason: ExchangeError) -> None:
         if self._reason is None:

@@ -83,6 +83,11 @@ class WeightUse(msgspec.Struct, omit_defaults=True):
         """The weight that counts now, including the weight of other programs."""
         return sum(self.spent.values()) + self.others
 
+    def total_at(self, now_s: float) -> int:
+        """Return the weight that counts at a time, without a change. Any thread may call this."""
+        spent = sum(weight for second, weight in tuple(self.spent.items()) if _counts(second, 1, now_s))
+        return spent + (self.others if now_s < self.others_until_s else 0)
+
     def drop_expired(self, now_s: float) -> None:
         """Remove entries that are expired, or in the future because a previous boot wrote them."""
         self.spent = _counting(self.spent, 1, now_s)
@@ -107,12 +112,13 @@ class WeightUse(msgspec.Struct, omit_defaults=True):
 
 def _counting(spent: dict[int, int], step_s: int, now_s: float) -> dict[int, int]:
     """Return the entries that end less than a minute ago and do not begin in the future."""
-    oldest = now_s - WINDOW_S - step_s
-    if all(oldest < second <= now_s and not second % step_s for second in spent):
+    if all(_counts(second, step_s, now_s) for second in spent):
         return spent
-    return {
-        second: weight for second, weight in spent.items() if oldest < second <= now_s and not second % step_s
-    }
+    return {second: weight for second, weight in spent.items() if _counts(second, step_s, now_s)}
+
+
+def _counts(second: int, step_s: int, now_s: float) -> bool:
+    return now_s - WINDOW_S - step_s < second <= now_s and not second % step_s
 
 
 class WeightBudget:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from lakewriter.binance.weight_budget import WeightBook, WeightBudget, WeightUse, parse_book, render_book
 from lakewriter.clock import Clock
@@ -30,6 +30,24 @@ _LATER_S = 1.0
 ALONE_S = 10.0
 
 _T = TypeVar("_T")
+
+
+class PoolUse(NamedTuple):
+    """The use of a pool.
+
+    Args:
+        name: the name of the pool ("REST futures").
+        weight_max: the exchange's limit per minute.
+        weight: the weight of the last minute, by all processes, as this process last saw it.
+        spent: the weight that this process spent since its start.
+        blocked_s: seconds until requests are allowed; 0 without a block.
+    """
+
+    name: str
+    weight_max: int
+    weight: int
+    spent: int
+    blocked_s: float
 
 
 class WeightPool:
@@ -62,6 +80,7 @@ class WeightPool:
         self._background = None if background_max is None else WeightBudget(background_max, share=1.0)
         # The last state of the file, and the requests since then if it failed.
         self._use = WeightUse()
+        self._spent = 0
         self._alone_until_s: float | None = None
         self._logged_until_s = -math.inf
         self._warned: set[str] = set()
@@ -71,9 +90,16 @@ class WeightPool:
         while True:
             wait_s = await self._do(partial(self._spend, weight, background))
             if not wait_s:
+                self._spent += weight
                 return
             self._log_block()
             await asyncio.sleep(min(wait_s, _NAP_S))
+
+    def use(self) -> PoolUse:
+        """Return the use of the pool. It reads no file."""
+        use, now_s = self._use, self._clock.monotonic_s()
+        blocked_s = max(0.0, use.held_until_s - now_s)
+        return PoolUse(self._name, self._weight_max, use.total_at(now_s), self._spent, blocked_s)
 
     async def note_answer(self, asked_s: float, used: int | None, block_s: float | None = None) -> None:
         """Store the weight and the block in the answer to a request.

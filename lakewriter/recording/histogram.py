@@ -1,6 +1,7 @@
 """Histograms of whole numbers, in buckets at most about 6 % wide. Pure."""
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable
 
 import msgspec
 
@@ -25,16 +26,24 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 class Histogram:
-    """Counts of whole numbers. Close numbers share a bucket."""
+    """Counts of whole numbers. Close numbers share a bucket.
+
+    Attributes:
+        count: the number of values.
+        total: the sum of the values.
+        most: the maximum.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self.total = 0
         self.most = 0
         self._buckets: Counter[int] = Counter()
 
     def add(self, value: int) -> None:
         """Count a value of 0 or more."""
         self.count += 1
+        self.total += value
         self.most = max(self.most, value)
         shift = max(0, value.bit_length() - _BITS)
         # The maximum of the bucket is its key.
@@ -68,6 +77,17 @@ class Histogram:
             if wanted <= 0:
                 return min(bucket, self.most)
         return self.most
+
+    def counts_below(self, exponents: Iterable[int]) -> list[int]:
+        """Return the exact number of values below each power of two; the exponents ascend."""
+        # A power of two begins a bucket.
+        ordered = deque(sorted(self._buckets.items()))
+        counts, count = [], 0
+        for exponent in exponents:
+            while ordered and ordered[0][0] < 1 << exponent:
+                count += ordered.popleft()[1]
+            counts.append(count)
+        return counts
 
     def distribution(self) -> Distribution:
         """Return the count, the median, the 99 % quantile and the maximum."""

@@ -108,7 +108,11 @@ def test_what_one_spends_the_other_cannot() -> None:
         assert not await two.may(1, 1, background=True)
         assert await two.may(1, 38)
         assert not await two.may(0, 1)
+        # Each knows what it spent itself, and the total as it last saw it.
+        assert two.pools[0].use() == ("REST futures", 100, 75, 37, 0.0)
+        assert two.pools[1].use() == ("REST futures", 100, 75, 38, 0.0)
         two.clock.now_s += 61
+        assert two.pools[0].use().weight == 0
         assert await two.may(0, 37, background=True)
 
     virtual_time.run(main())

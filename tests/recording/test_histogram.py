@@ -22,3 +22,14 @@ def test_a_share_is_not_exceeded(values: list[int], share: float) -> None:
     assert exact <= answer <= exact * 17 / 16
     assert answer <= max(values) == histogram.most
     assert histogram.count == len(values)
+
+
+@given(st.lists(st.integers(0, 10**6)))
+def test_counts_below_powers_of_two_are_exact(values: list[int]) -> None:
+    """The cumulative counts have no error of a bucket, and the sum is exact."""
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    expected = [sum(value < 2**exponent for value in values) for exponent in range(22)]
+    assert histogram.counts_below(range(22)) == expected
+    assert histogram.total == sum(values)

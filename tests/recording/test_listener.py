@@ -143,6 +143,7 @@ def test_a_dropped_connection_is_made_again() -> None:
                     await until(lambda drops=drops: listener.stats.reconnects == drops)
                     while not queue.empty():
                         queue.get_nowait()
+                assert listener.stats.reopened == {"lost": 3}
                 assert {candle.symbol for candle in await collect(queue, 4)} == {"BTCUSDT", "ETHUSDT"}
 
     asyncio.run(main())
@@ -160,6 +161,7 @@ def test_refused_handshakes_are_tried_again() -> None:
                 await until(lambda: listener.stats.reconnects >= 3)
                 sandbox.refuse(0)
                 await collect(queue, 1)
+                assert listener.stats.reopened == {"refused": listener.stats.reconnects}
 
     asyncio.run(main())
 
@@ -328,6 +330,11 @@ def test_garbage_is_counted_and_passed_over() -> None:
                 await sandbox.send_to_all("[1,2,3]")
                 await until(lambda: listener.stats.bad_frames.total() == len(garbage))
                 assert dict(listener.stats.bad_frames) == dict.fromkeys(garbage, 1)
+                # The stray one is a candle; the first reply is the one to SUBSCRIBE.
+                kinds = listener.stats.frames
+                assert (kinds["unreadable"], kinds["other"], kinds["reply"]) == (3, 2, 1)
+                assert kinds["closed_candle"] >= 2
+                assert listener.frames >= kinds.total()
                 assert [candle.symbol for candle in await collect(queue, 2)] == ["BTCUSDT", "BTCUSDT"]
                 assert listener.stats.reconnects == 0
 

@@ -42,7 +42,10 @@ class ListenerStats(msgspec.Struct):
         bad_frames: frames that could not be read, by kind.
         connections: open sockets.
         connected_streams: acknowledged streams of open sockets.
+        frames: frames by kind, except open candles, which are not counted here: "closed_candle",
+            "reply", "shutdown", "unreadable" and "other".
         reconnects: connections that ended and were reopened.
+        reopened: connections that were reopened or replaced, by reason (see `reopening`).
         rotations: connections replaced because of their age or their server's shutdown.
         replaced: connections replaced because streams were silent on them.
         frames_closed: frames of closed connections.
@@ -52,6 +55,8 @@ class ListenerStats(msgspec.Struct):
     duplicates: int = 0
     strays: int = 0
     bad_frames: Counter[str] = msgspec.field(default_factory=Counter)
+    frames: Counter[str] = msgspec.field(default_factory=Counter)
+    reopened: Counter[str] = msgspec.field(default_factory=Counter)
     connections: int = 0
     connected_streams: int = 0
     reconnects: int = 0

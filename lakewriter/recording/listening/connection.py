@@ -193,17 +193,24 @@ class ShardConnection:
 
     async def _take(self, frame: bytes, socket: StreamSocket) -> bool:
         """Handle a frame; return whether it was the last frame before a clean end."""
+        frames = self._sink.stats.frames
         try:
             message = wire.decode(frame, self._settings.market.name, self._settings.clock.wall_us())
         except FrameError as error:
+            frames["unreadable"] += 1
             self._sink.count_bad(error.kind, str(error))
             return False
         if isinstance(message, Candle):
+            frames["closed_candle"] += 1
             await self._sink.put(message, socket)
         elif isinstance(message, wire.Reply):
+            frames["reply"] += 1
             socket.take_reply(message)
             return self._leaving and not socket.acknowledged
         elif isinstance(message, wire.Shutdown):
+            frames["shutdown"] += 1
             self.shutdown = True
             self._changed.set()
+        elif message is not wire.OPEN_CANDLE:
+            frames["other"] += 1
         return False

@@ -87,6 +87,7 @@ class CandleListener:
         self._streams_max = self.market.streams_max
         self._shards: list[Shard] = []
         self._shards_made = 0
+        self._frames = 0
         self._shard_of: dict[Series, Shard] = {}
         self._changed = asyncio.Event()
         self.add_symbols(*symbols)
@@ -113,15 +114,19 @@ class CandleListener:
         return msgspec.structs.replace(
             self._sink.stats,
             bad_frames=self._sink.stats.bad_frames.copy(),
+            frames=self._sink.stats.frames.copy(),
+            reopened=self._sink.stats.reopened.copy(),
             connections=sum(connection.socket is not None for connection in connections),
             connected_streams=sum(shard.acknowledged for shard in self._shards),
         )
 
     @property
     def frames(self) -> int:
-        """The number of frames received so far."""
+        """The number of frames received so far. It never decreases."""
         open_frames = sum(connection.frames for shard in self._shards for connection in shard.connections)
-        return self._sink.stats.frames_closed + open_frames
+        # A shard without streams is removed before its connection is closed.
+        self._frames = max(self._frames, self._sink.stats.frames_closed + open_frames)
+        return self._frames
 
     @property
     def unsent(self) -> list[Candle]:

@@ -17,6 +17,7 @@ from enum import Enum
 from lakewriter.binance import wire
 from lakewriter.binance.handshake_errors import HandshakeRefusedError, TooManyStreamsError, broke_rule
 from lakewriter.binance.socket import CONNECTION_ERRORS
+from lakewriter.recording.listening import reopening
 from lakewriter.recording.listening.backoff import Backoff
 from lakewriter.recording.listening.candle_sink import CandleSink
 from lakewriter.recording.listening.connection import ConnectionSettings, ShardConnection
@@ -32,11 +33,18 @@ LOOK_EVERY_S = 5.0
 
 
 class ReplaceReason(Enum):
-    """The reason why a connection is replaced."""
+    """The reason why a connection is replaced, in a sentence."""
 
     AGE = "it is old"
     SHUTDOWN = "its server announced its shutdown"
     SILENCE = "streams are silent on it"
+
+
+_WORDS = {
+    ReplaceReason.AGE: reopening.AGE,
+    ReplaceReason.SHUTDOWN: reopening.SHUTDOWN,
+    ReplaceReason.SILENCE: reopening.SILENT_STREAMS,
+}
 
 
 class Shard:
@@ -219,10 +227,12 @@ class Shard:
         self._leaving.append(old)
         self._present, self._successor, self._is_announced = successor, None, False
         self._backoff.reset()
+        stats = self._sink.stats
+        stats.reopened[_WORDS[self._reason]] += 1
         if self._reason is ReplaceReason.SILENCE:
-            self._sink.stats.replaced += 1
+            stats.replaced += 1
         else:
-            self._sink.stats.rotations += 1
+            stats.rotations += 1
 
     def _reject(self, successor: ShardConnection, now_s: float) -> None:
         successor.cancel()
@@ -247,6 +257,7 @@ class Shard:
             ended, self._present = self._present, None
             self._silent = None
             self._sink.stats.reconnects += 1
+            self._sink.stats.reopened[reopening.reason_of(ended.error())] += 1
             if ended.opened_s is not None and now_s - ended.opened_s > GOOD_AFTER_S:
                 self._backoff.reset()
             if self._successor is None:
