@@ -85,6 +85,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rotate_after: a duration; the age at which a connection is replaced.
         universe_every: a duration; the pause between requests of the exchange's list of symbols.
         exchange: the URL of one server that offers all three markets.
+        http: HOST:PORT; where a recorder answers requests about itself.
         log_format: the format of the log's lines: text, or json.
         log_candles: whether the log has a line for each recorded candle.
         summary_every: a duration; the pause between summaries in the log.
@@ -101,6 +102,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rotate_after: str = ROTATE_AFTER_DEFAULT
     universe_every: str = UNIVERSE_EVERY_DEFAULT
     exchange: str | None = None
+    http: str | None = None
     log_format: str = LOG_FORMATS[0]
     log_candles: bool = False
     summary_every: str = SUMMARY_EVERY_DEFAULT

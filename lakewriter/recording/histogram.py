@@ -24,6 +24,11 @@ class Distribution(msgspec.Struct, frozen=True):
     percent_99: int
     most: int
 
+    def divided(self, divisor: int) -> "Distribution":
+        """Return the distribution in a larger unit; values are rounded up."""
+        half, percent_99, most = (-(-each // divisor) for each in (self.half, self.percent_99, self.most))
+        return Distribution(self.count, half, percent_99, most)
+
 
 class Histogram:
     """Counts of whole numbers. Close numbers share a bucket.
@@ -52,14 +57,15 @@ class Histogram:
     def copy(self) -> "Histogram":
         """Return a copy, which later values do not change."""
         copied = Histogram()
-        copied.count, copied.most, copied._buckets = self.count, self.most, self._buckets.copy()
+        copied.count, copied.total, copied.most = self.count, self.total, self.most
+        copied._buckets = self._buckets.copy()
         return copied
 
     def since(self, earlier: "Histogram") -> "Histogram":
         """Return the values that were counted after an earlier copy. Their maximum is that of its bucket."""
         later = Histogram()
         later._buckets = self._buckets - earlier._buckets
-        later.count = self.count - earlier.count
+        later.count, later.total = self.count - earlier.count, self.total - earlier.total
         later.most = min(self.most, max(later._buckets, default=0))
         return later
 

@@ -27,7 +27,7 @@ from lakewriter.recording.flushing.flusher import Flusher
 from lakewriter.recording.flushing.journaled_buffer import COMMIT_CANDLES_MAX, JournaledBuffer
 from lakewriter.recording.self_report import SelfReport
 from lakewriter.recording.status import Freshness, RecorderStats, RecorderStatus
-from lakewriter.recording.status_snapshot import StatusSource
+from lakewriter.recording.status_snapshot import RecorderCounters, StatusSource
 from lakewriter.recording.supervisor import CompletenessSupervisor
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,10 @@ class Recorder:
     def status(self) -> RecorderStatus:
         """Return the present counts."""
         return self._source.snapshot(self._report.disk)
+
+    def counters(self) -> RecorderCounters:
+        """Return the counts in detail. They change while the recorder runs."""
+        return self._source.counters()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop` is set, then flush all candles and return.
@@ -231,7 +235,7 @@ class Recorder:
         stats.today.add(len(group), self._clock.wall_us() // 1000)
         stats.last = group[-1]
         stats.commit_candles.add(len(group))
-        stats.commit_ms.add(round((self._clock.monotonic_s() - started_s) * 1000))
+        stats.commit_us.add(int((self._clock.monotonic_s() - started_s) * 1_000_000))
         if recorded_log.isEnabledFor(logging.INFO):
             now = _clock_text(self._clock.wall_us())
             text = "\n".join(f"recorded {describe(candle)} at {now}" for candle in group)

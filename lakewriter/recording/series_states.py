@@ -1,16 +1,17 @@
 """The state of each series: its stream delivers, REST delivers, or nothing does; and late candles.
 
-A candle is late from its deadline on until it is durable or explained in the ledger.
+A candle is late from its deadline on until it arrives or is explained in the ledger.
 A series is silent if it brought no candle since its first one was due, by the stream
 or by REST. Its name may be misspelled.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from lakewriter.binance.market_clients import MarketClients
 from lakewriter.candle import Candle
-from lakewriter.lake.gaps.ledger import Ledger
+from lakewriter.recording.healing.healer import Healer
 from lakewriter.recording.healing.watermarks import Watermarks
 from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.recording.status import OverdueSeries, SilentSeries
@@ -18,6 +19,10 @@ from lakewriter.series import Series
 
 # Maximum number of series that a status names, for each state.
 NAMED_MAX = 20
+
+# A candle is requested from REST at its deadline, and usually arrives within seconds. A
+# series is stuck if its candle is late for longer, and REST does not answer.
+STUCK_AFTER_MS = 60_000
 
 
 class SeriesSummary(NamedTuple):
@@ -29,8 +34,10 @@ class SeriesSummary(NamedTuple):
         polled: series whose stream is silent, and whose candles REST delivers.
         silent: series that brought no candle.
         overdue: series with a late candle; they are also in another state.
-        most_overdue: the most overdue series, at most NAMED_MAX.
+        most_overdue: at most NAMED_MAX overdue series. Those that REST lacks too come last;
+            otherwise the most overdue comes first.
         silent_longest: the series that are silent for longest, at most NAMED_MAX.
+        stuck: the number of stuck series in each market that has any.
     """
 
     series: int
@@ -40,6 +47,7 @@ class SeriesSummary(NamedTuple):
     overdue: int
     most_overdue: tuple[OverdueSeries, ...]
     silent_longest: tuple[SilentSeries, ...]
+    stuck: Counter[str]
 
 
 class SeriesStates:
@@ -48,7 +56,7 @@ class SeriesStates:
     Args:
         listeners: by market.
         watermarks: has the expected series.
-        ledger: the gaps.
+        healer: knows the missing candles.
         clients: know the time at each market.
         grace_ms: returns the grace period of a series, from a candle's end to its deadline.
     """
@@ -57,13 +65,13 @@ class SeriesStates:
         self,
         listeners: Mapping[str, CandleListener],
         watermarks: Watermarks,
-        ledger: Ledger,
+        healer: Healer,
         clients: MarketClients,
         grace_ms: Callable[[Series], int],
     ) -> None:
         self._listeners = listeners
         self._watermarks = watermarks
-        self._ledger = ledger
+        self._healer = healer
         self._clients = clients
         self._grace_ms = grace_ms
         # Begin time of the newest durable candle of each series.
@@ -96,7 +104,7 @@ class SeriesStates:
         listened = frozenset[Series]().union(*(each.series for each in self._listeners.values()))
         polled = frozenset[Series]().union(*(each.polled for each in self._listeners.values()))
         silent = sorted(self._silent(listened, now_ms), key=lambda each: -each.silent_ms)
-        overdue = sorted(self._overdue(now_ms), key=lambda each: -each.overdue_ms)
+        overdue = sorted(self._overdue(now_ms), key=lambda each: (each.is_absent, -each.overdue_ms))
         only_polled = len(polled.difference(Series(*each.series) for each in silent))
         return SeriesSummary(
             len(listened),
@@ -106,6 +114,9 @@ class SeriesStates:
             len(overdue),
             tuple(overdue[:NAMED_MAX]),
             tuple(silent[:NAMED_MAX]),
+            Counter(
+                each.market for each in overdue if each.overdue_ms > STUCK_AFTER_MS and not each.is_absent
+            ),
         )
 
     def _silent(self, listened: frozenset[Series], now_ms: Mapping[str, int]) -> list[SilentSeries]:
@@ -126,11 +137,12 @@ class SeriesStates:
     def _overdue(self, now_ms: Mapping[str, int]) -> list[OverdueSeries]:
         overdue = []
         for series, late_ms in list(self._late_ms.items()):
-            begin_ms = self._ledger.first_pending_ms(series, late_ms)
+            begin_ms = self._healer.first_missing_ms(series, late_ms)
             if begin_ms is None or series not in self._watermarks:
                 del self._late_ms[series]  # it came, was explained, or is no longer expected
             elif series.market in now_ms:
                 deadline_ms = series.grid.anchored(begin_ms).end(begin_ms) + self._grace_ms(series)
                 overdue_ms = max(0, now_ms[series.market] - deadline_ms)
-                overdue.append(OverdueSeries(*series, begin_ms, overdue_ms))
+                is_absent = (self._healer.answered_ms(series) or 0) > deadline_ms
+                overdue.append(OverdueSeries(*series, begin_ms, overdue_ms, is_absent))
         return overdue

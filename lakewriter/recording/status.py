@@ -35,7 +35,8 @@ class RecorderStats(msgspec.Struct):
         today: candles whose commit returned on the present UTC day of the host.
         last_flush: the last flush that ended.
         commit_candles: number of candles in a journal commit.
-        commit_ms: duration of a commit, including the wait for its turn.
+        commit_us: duration of a commit, including the wait for its turn, in whole microseconds.
+        flush_ms: duration of the merges of a flush, in whole milliseconds.
         last: the candle recorded last.
     """
 
@@ -46,7 +47,8 @@ class RecorderStats(msgspec.Struct):
     unmerged_partitions: int = 0
     refusals: int = 0
     commit_candles: Histogram = msgspec.field(default_factory=Histogram)
-    commit_ms: Histogram = msgspec.field(default_factory=Histogram)
+    commit_us: Histogram = msgspec.field(default_factory=Histogram)
+    flush_ms: Histogram = msgspec.field(default_factory=Histogram)
     last: Candle | None = None
     committing_since_s: float | None = None
     today: "DayCount" = msgspec.field(default_factory=lambda: DayCount())
@@ -116,6 +118,7 @@ class OverdueSeries(msgspec.Struct, frozen=True):
         market, symbol, interval: the series.
         begin_ms: the begin time of its first late candle.
         overdue_ms: the time since that candle's deadline, which is its end and a grace period.
+        is_absent: whether REST has answered since the deadline, and lacks the candle too.
     """
 
     market: str
@@ -123,6 +126,7 @@ class OverdueSeries(msgspec.Struct, frozen=True):
     interval: str
     begin_ms: int
     overdue_ms: int
+    is_absent: bool = False
 
     @property
     def series(self) -> Series:
@@ -165,6 +169,8 @@ class MarketStatus(msgspec.Struct, frozen=True):
         clock_rate: seconds of the exchange's clock per real second. It is 1, except in a sandbox.
         clock_offset_ms: the host's clock minus the exchange's, exact to a round trip. None
             while unknown, or if the rate is not 1.
+        stuck_series: series that are overdue for more than a minute, and for which REST does
+            not answer either.
     """
 
     market: str
@@ -176,6 +182,7 @@ class MarketStatus(msgspec.Struct, frozen=True):
     exchange_ms: int | None = None
     clock_rate: float = 1.0
     clock_offset_ms: int | None = None
+    stuck_series: int = 0
 
 
 class DiskUse(msgspec.Struct, frozen=True):
@@ -211,7 +218,8 @@ class RecorderStatus(msgspec.Struct, frozen=True, kw_only=True):
             silent series add up to all series.
         overdue_series: those with a late candle, neither recorded nor explained. Each is also
             live, polled or silent.
-        most_overdue: some of the overdue series, the most overdue first.
+        most_overdue: some of the overdue series. Those that REST lacks too come last;
+            otherwise the most overdue comes first.
         silent_longest: some of the silent series, the longest silent first.
         markets: the state of each market.
         connections: open sockets.

@@ -6,14 +6,48 @@ every half a second at most.
 
 import os
 import socket
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from lakewriter import __version__
+from lakewriter.binance.weight_pool import PoolUse
 from lakewriter.clock import Clock
+from lakewriter.gap import Reason
 from lakewriter.recording.candle_queue import CandleQueue
 from lakewriter.recording.flushing.journaled_buffer import JournaledBuffer
+from lakewriter.recording.healing.stats import HealerStats
+from lakewriter.recording.listening.candle_sink import ListenerStats
 from lakewriter.recording.listening.listener import CandleListener
-from lakewriter.recording.status import DiskUse, MarketStatus, RecorderStats, RecorderStatus
+from lakewriter.recording.status import DiskUse, Freshness, MarketStatus, RecorderStats, RecorderStatus
 from lakewriter.recording.supervisor import CompletenessSupervisor
+
+
+class MarketCounters(NamedTuple):
+    """The counts of one market: all frames received so far, and the listener's own counts."""
+
+    frames: int
+    listening: ListenerStats
+
+
+class RecorderCounters(NamedTuple):
+    """A recorder's counts in detail, with their histograms. They must not be changed.
+
+    Args:
+        stats: the counts of commits and flushes.
+        freshness: the ages of candles at their commit.
+        healing: the counts of the healer.
+        markets: the counts of each market.
+        pools: the use of request weight.
+        gaps: the number of absent candles, by reason.
+    """
+
+    stats: RecorderStats
+    freshness: Freshness
+    healing: HealerStats
+    markets: dict[str, MarketCounters]
+    pools: list[PoolUse]
+    gaps: Counter[Reason]
 
 
 class StatusSource:
@@ -51,7 +85,7 @@ class StatusSource:
         """
         stats, supervisor, at_ms = self._stats, self._supervisor, self._clock.wall_us() // 1000
         series = supervisor.states.summary()
-        markets = tuple(map(self._market, supervisor.listeners.values()))
+        markets = tuple(self._market(each, series.stuck) for each in supervisor.listeners.values())
         offsets_ms = [each.clock_offset_ms for each in markets if each.clock_offset_ms is not None]
         healing = supervisor.healer.stats
         return RecorderStatus(
@@ -85,7 +119,7 @@ class StatusSource:
             queued=self._queue.qsize(),
             queue_max=self._queue.maxsize,
             commit_candles=stats.commit_candles.distribution(),
-            commit_ms=stats.commit_ms.distribution(),
+            commit_ms=stats.commit_us.distribution().divided(1000),
             commit_waits_ms=self._commit_waits_ms(),
             refusals=stats.refusals,
             journal_bytes=self._journaled.journal.undropped_bytes,
@@ -108,7 +142,22 @@ class StatusSource:
         since_s = self._stats.committing_since_s
         return 0 if since_s is None else round((self._clock.monotonic_s() - since_s) * 1000)
 
-    def _market(self, listener: CandleListener) -> MarketStatus:
+    def counters(self) -> RecorderCounters:
+        """Return the counts in detail."""
+        supervisor = self._supervisor
+        return RecorderCounters(
+            stats=self._stats,
+            freshness=supervisor.freshness,
+            healing=supervisor.healer.stats,
+            markets={
+                name: MarketCounters(listener.frames, listener.stats)
+                for name, listener in supervisor.listeners.items()
+            },
+            pools=[pool.use() for pool in supervisor.clients.pools],
+            gaps=supervisor.ledger.counts(),
+        )
+
+    def _market(self, listener: CandleListener, stuck: Mapping[str, int]) -> MarketStatus:
         counts, time = listener.stats, self._supervisor.clients[listener.market.name].time
         return MarketStatus(
             listener.market.name,
@@ -120,4 +169,5 @@ class StatusSource:
             time.now_ms() if time.known else None,
             time.rate,
             time.host_ahead_ms,
+            stuck.get(listener.market.name, 0),
         )

@@ -109,7 +109,7 @@ class CompletenessSupervisor:
         self._survey = StartupSurvey(
             store, subscribed, ledger, self.watermarks, self.healer, clients, heal_limit_ms=limit_ms
         )
-        self.states = SeriesStates(self.listeners, self.watermarks, ledger, clients, grace.ms)
+        self.states = SeriesStates(self.listeners, self.watermarks, self.healer, clients, grace.ms)
         self._expected = ExpectedSeries(
             subscribed, clients, self.watermarks, self.healer, self._survey, ledger, self.states
         )

@@ -81,8 +81,9 @@ def _own_errors() -> Callable[[logging.LogRecord], bool]:
     def is_logged(record: logging.LogRecord) -> bool:
         nonlocal left
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError | ConnectionError):
-            return False  # a malformed request, or a client that left
+        # A malformed request, a client that left, or a request that outlasted the server.
+        if isinstance(error, HttpProcessingError | ConnectionError | asyncio.InvalidStateError):
+            return False
         left -= 1
         return left >= 0
 

@@ -12,7 +12,7 @@ from lakewriter.market import MARKETS
 from support.running import run, run_here
 
 # Options that have no default value; the template shows an example.
-EXAMPLES = {"lake", "subscriptions", "since", "exchange", "queries", "keep"}
+EXAMPLES = {"lake", "subscriptions", "since", "exchange", "queries", "keep", "http"}
 
 
 def uncommented(text: str) -> str:

@@ -31,6 +31,8 @@ from lakewriter.recording import candle_queue, recorder
 from lakewriter.recording.flushing import flusher
 from lakewriter.sandbox.faults.table import FAULTS
 from lakewriter.subscription import parse_subscription
+from lakewriter.web.app import REQUESTS_PER_S
+from lakewriter.web.server import CONNECTIONS_MAX
 from support.running import REPOSITORY, TESTS
 
 README_WORDS_MAX = 700
@@ -217,6 +219,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert rows["buffer"] == f"{recorder.BUFFER_CANDLES_MAX:,} candles"
     assert rows["early flush"] == f"{flusher.FLUSH_CANDLES:,} candles"
     assert rows["journal segment"] == f"{SEGMENT_BYTES_MAX >> 20} MiB"
+    assert rows["HTTP"] == f"{CONNECTIONS_MAX} connections, {REQUESTS_PER_S:.0f} requests a second"
     assert rows["patience at a stop"].startswith(f"{recorder.STOP_PATIENCE_S:.0f} s ")
     assert rows["streams a connection"] == (
         f"{MARKETS['spot'].streams_max:,} on spot, {MARKETS['usdt_futures'].streams_max} on the futures"

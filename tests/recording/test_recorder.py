@@ -60,7 +60,7 @@ def test_a_stop_commits_and_flushes_what_is_on_the_queue(tmp_path: Path) -> None
     status = recorder.status()
     assert (status.recorded, status.flushed, status.buffered) == (50, 50, 0)
     assert status.last == stream_candle(49)
-    assert status.commit_ms.count == recorder.stats.commit_ms.count > 0
+    assert status.commit_ms.count == recorder.stats.commit_us.count > 0
     assert read_unflushed(store.root) == []
 
 

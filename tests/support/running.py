@@ -67,11 +67,22 @@ def run_here(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
 class Child:
     """A running `lakewriter`, with its stderr in a file."""
 
-    def __init__(self, log: Path, *arguments: str, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *arguments: str,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.log = log
         with log.open("ab") as stderr, Path(os.devnull).open("r+b") as null:
             self.process = warm_processes.start(
-                arguments, stdin=null.fileno(), stdout=null.fileno(), stderr=stderr.fileno(), cwd=cwd
+                arguments,
+                stdin=null.fileno(),
+                stdout=null.fileno(),
+                stderr=stderr.fileno(),
+                cwd=cwd,
+                environment=environment,
             )
 
     def logged(self) -> str:
@@ -98,9 +109,14 @@ class Child:
 
 
 @contextlib.contextmanager
-def child(log: Path, *arguments: str, cwd: Path | None = None) -> Iterator[Child]:
+def child(
+    log: Path,
+    *arguments: str,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Child]:
     """Start a process; kill it at the end of the block."""
-    started = Child(log, *arguments, cwd=cwd)
+    started = Child(log, *arguments, cwd=cwd, environment=environment)
     try:
         yield started
     finally:

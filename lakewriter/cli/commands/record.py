@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,9 +22,11 @@ from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.log_options import LogOptions, with_log_options
 from lakewriter.cli.moment import parse_day
+from lakewriter.cli.recorder_http import bound_http, serving_http
 from lakewriter.cli.recorder_line import ProgressLine
 from lakewriter.cli.recorder_summary import RecorderSummary
 from lakewriter.cli.series_options import begin_ms
+from lakewriter.cli.service_manager import ServiceManager, report_to
 from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
 from lakewriter.cli.terminal import stderr_is_terminal
 from lakewriter.cli.user import user_and_host
@@ -72,6 +76,11 @@ log = logging.getLogger(__name__)
 )
 @click.option("--duration", metavar="DURATION", help="Stop after this long.")
 @click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Answer /healthz, /metrics and /status.json there, for example on 127.0.0.1:9464.",
+)
 @with_log_options
 @lake_option
 def command(
@@ -83,6 +92,7 @@ def command(
     since: str | None,
     duration: str | None,
     exchange: str | None,
+    http: str | None,
     log_options: LogOptions,
     lake: str | None,
 ) -> None:
@@ -96,7 +106,7 @@ def command(
     \b
     lakewriter record spot:BTCUSDT,BNBUSDT:1m usdt_futures:BTCUSDT,ETHUSDT:1m
     lakewriter record 'usdt_futures:*USDT:1m,5m' --lake /srv/candles
-    lakewriter record --config lakewriter.toml
+    lakewriter record --config lakewriter.toml --http 127.0.0.1:9464
     """
     with log_options.errors():
         config = _config(config_path, subscriptions)
@@ -109,9 +119,10 @@ def command(
         for entry in settings.subscriptions:
             # Check `--exchange` and proxies before the lake is created.
             check_proxies(config.market(entry.market, exchange))
-        store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
-        progress = log_options.start(config)
-        asyncio.run(_record(store, config, given_options, settings, duration_s, progress))
+        with bound_http(http or config.http) as listeners:
+            store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
+            progress = log_options.start(config)
+            asyncio.run(_record(store, config, given_options, settings, duration_s, progress, listeners))
 
 
 class Settings(NamedTuple):
@@ -189,6 +200,7 @@ async def _record(
     settings: Settings,
     duration_s: float | None,
     progress: ProgressLine | None,
+    listeners: Sequence[socket.socket],
 ) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -253,8 +265,12 @@ async def _record(
         background.append(asyncio.create_task(summary.run()))
         if progress is not None:
             background.append(asyncio.create_task(progress.follow(recorder)))
+        manager = ServiceManager(os.environ)
+        if manager.exists:
+            background.append(asyncio.create_task(report_to(manager, recorder.status, stop, clock)))
         try:
-            await recorder.run(stop)
+            async with serving_http(recorder, listeners, clock):
+                await recorder.run(stop)
         finally:
             for task in background:
                 task.cancel()

@@ -121,15 +121,6 @@ class Ledger:
         """Return the ranges with a final reason. They are not requested again."""
         return union(entry[:2] for entry in self._entries.get(series, ()) if entry.reason in FINAL)
 
-    def first_pending_ms(self, series: Series, from_ms: int) -> int | None:
-        """Return the begin time of a series' first pending candle from a time on; None without one."""
-        entries = self._entries.get(series, ())
-        first, _ = overlapping(entries, from_ms, from_ms)
-        for entry in entries[first:]:
-            if entry.reason == "pending":
-                return max(entry.start_ms, from_ms)
-        return None
-
     def gaps(self, series: Series | None = None) -> list[Gap]:
         """Return the gaps of a series, or of all series, by series and time."""
         wanted = sorted(self._entries) if series is None else [series]

@@ -120,6 +120,7 @@ class Flusher:
         merged = sum(map(len, batch.values())) - sum(map(len, unmerged.values()))
         partitions = len(batch) - len(unmerged)
         took_s = round(self._clock.monotonic_s() - started_s, 3)
+        stats.flush_ms.add(int(took_s * 1000))
         stats.last_flush = FlushRecord(self._clock.wall_us() // 1000, merged, partitions, took_s)
         if partitions:
             log.info(

@@ -87,11 +87,30 @@ class Healer:
         self.explainer = Explainer(self._bounds, ledger, self.stats, heal_limit_ms=heal_limit_ms)
         self._delivery = Delivery(queue, store, ledger, self._bounds, self.stats)
         self._refused = RefusedRanges()
+        # The exchange's time at the last request for each series that REST answered.
+        self._answered_ms: dict[Series, int] = {}
 
     @property
     def pending(self) -> int:
         """The number of series with missing candles."""
         return self._schedule.pending
+
+    def first_missing_ms(self, series: Series, from_ms: int) -> int | None:
+        """Return the begin time of a series' first missing candle from a time on; None without one.
+
+        A candle is not missing if it is queued, durable, explained or given up.
+        """
+        starts_ms = [
+            max(start_ms, from_ms)
+            for task in self._schedule.tasks_of(series)
+            for start_ms, stop_ms in task.ranges
+            if stop_ms > from_ms
+        ]
+        return min(starts_ms, default=None)
+
+    def answered_ms(self, series: Series) -> int | None:
+        """Return the exchange's time at the last request for a series that REST answered, if any."""
+        return self._answered_ms.get(series)
 
     def take_undelivered(self) -> list[Series]:
         """Remove and return the series whose stream did not deliver a candle with trades."""
@@ -217,6 +236,7 @@ class Healer:
             if error.code != INVALID_SYMBOL:
                 return self._failed(series, task, span, error, queue)
             candles = []
+        self._answered_ms[series] = asked_ms
         closed = [candle for candle in candles if candle.end_ms <= asked_ms]
         self._bounds.note_rest_answer(series, closed)
         await self._delivery.deliver(series, task, span, closed, asked_ms)

@@ -1,0 +1,55 @@
+"""The HTTP server of `lakewriter record`: its address, and what it answers."""
+
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from lakewriter.clock import Clock
+from lakewriter.recording.recorder import Recorder
+
+log = logging.getLogger(__name__)
+
+OPTION = "--http"
+
+
+@contextlib.contextmanager
+def bound_http(address: str | None) -> Iterator[list[socket.socket]]:
+    """Bind the address of the HTTP server during the context; yield no socket without an address.
+
+    Raises:
+        UsageError: if the address is invalid or in use, or a package is missing.
+    """
+    if address is None:
+        yield []
+        return
+    # aiohttp's server and prometheus_client take a tenth of a second.
+    from lakewriter.web.recorder_routes import check_metrics
+    from lakewriter.web.server import bind, parse_address
+
+    parsed = parse_address(address, OPTION)
+    check_metrics(OPTION)
+    listeners = bind(parsed, OPTION)
+    try:
+        yield listeners
+    finally:
+        for each in listeners:
+            each.close()
+
+
+@contextlib.asynccontextmanager
+async def serving_http(
+    recorder: Recorder, listeners: Sequence[socket.socket], clock: Clock
+) -> AsyncIterator[None]:
+    """Answer requests about a recorder during the context, on the sockets of `bound_http`."""
+    if not listeners:
+        yield
+        return
+    from lakewriter.web.app import make_app
+    from lakewriter.web.recorder_routes import recorder_routes
+    from lakewriter.web.server import listening, url_of
+
+    app = make_app(recorder_routes(recorder, clock))
+    async with listening(app, listeners):
+        log.info("http: %(url)s has /healthz, /metrics and /status.json", {"url": url_of(listeners[0])})
+        yield
