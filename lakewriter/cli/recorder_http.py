@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from lakewriter.clock import Clock
+from lakewriter.lake.lake import LakeStore
 from lakewriter.recording.recorder import Recorder
 
 log = logging.getLogger(__name__)
@@ -39,17 +40,26 @@ def bound_http(address: str | None) -> Iterator[list[socket.socket]]:
 
 @contextlib.asynccontextmanager
 async def serving_http(
-    recorder: Recorder, listeners: Sequence[socket.socket], clock: Clock
+    recorder: Recorder, store: LakeStore, listeners: Sequence[socket.socket], clock: Clock
 ) -> AsyncIterator[None]:
-    """Answer requests about a recorder during the context, on the sockets of `bound_http`."""
+    """Answer requests about a recorder and its lake during the context, on the sockets of `bound_http`."""
     if not listeners:
         yield
         return
     from lakewriter.web.app import make_app
+    from lakewriter.web.page.readers import LakeReaders
+    from lakewriter.web.page.routes import About, page_routes
     from lakewriter.web.recorder_routes import recorder_routes
     from lakewriter.web.server import listening, url_of
 
-    app = make_app(recorder_routes(recorder, clock))
-    async with listening(app, listeners):
-        log.info("http: %(url)s has /healthz, /metrics and /status.json", {"url": url_of(listeners[0])})
-        yield
+    readers = LakeReaders(str(store.root), apart=True)
+    page = page_routes(readers, About(store.name, recorder=True))
+    app = make_app([*recorder_routes(recorder, clock), *page])
+    try:
+        async with listening(app, listeners):
+            log.info(
+                "http: %(url)s has a page, /healthz, /metrics and /status.json", {"url": url_of(listeners[0])}
+            )
+            yield
+    finally:
+        await readers.close()

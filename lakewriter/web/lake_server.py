@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from lakewriter.lake.open import open_to_read
 from lakewriter.web.app import make_app
-from lakewriter.web.lake_status import status_route
 from lakewriter.web.page.readers import LakeReaders
 from lakewriter.web.page.routes import About, page_routes
 from lakewriter.web.server import listening
@@ -47,7 +46,7 @@ async def serving(sockets: Sequence[socket.socket], options: LakeServerOptions) 
     readers = LakeReaders(options.lake, apart=False)
     statements = Statements(store, options.limits, options.queries)
     about = About(store.name, recorder=False, sql=True, login=options.token is not None)
-    app = make_app([*page_routes(readers, about), status_route(readers), *statements.routes()])
+    app = make_app([*page_routes(readers, about), *statements.routes()])
     if options.token is not None:
         require_token(app, options.token)
     try:

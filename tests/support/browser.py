@@ -67,7 +67,7 @@ class Visitor:
     def close(self) -> None:
         """Close the page; fail if there was a complaint."""
         self._context.close()
-        assert self.complaints == []
+        assert not self.complaints, "\n".join(self.complaints)
 
 
 @contextlib.contextmanager

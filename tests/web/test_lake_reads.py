@@ -15,15 +15,15 @@ from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.series import Series
 from lakewriter.web.page.lake_reads import (
-    CANDLES_MAX,
+    GAP_FILES_MAX,
     MISSING_PLACES_MAX,
-    CandleWindow,
-    parse_series,
     read_candles,
     read_coverage,
     read_gaps,
     read_series,
+    read_status,
 )
+from lakewriter.web.page.questions import CANDLES_MAX, GAP_DAYS_MAX, CandleWindow, parse_series
 from support.lakes import make_lake, rest_candle
 from support.truth_lakes import BTC, MONDAY_MS, truth_lake
 
@@ -194,8 +194,8 @@ def test_the_first_read_is_not_slowed_by_pandas(tmp_path: Path) -> None:
     candles = minutes(0, 1)
     make_lake(tmp_path, candles[:1], candles[1:])
     code = (
-        "import sys; from lakewriter.web.page.readers import _answer; from lakewriter.web.page.lake_reads import *;"
-        "answer = _answer(read_candles, sys.argv[1], (parse_series(*sys.argv[2:5]), CandleWindow()));"
+        "import sys; from lakewriter.web.page.readers import _answer; from lakewriter.web.page.questions import *;"
+        "answer = _answer('read_candles', sys.argv[1], (parse_series(*sys.argv[2:5]), CandleWindow()));"
         "assert answer.status == 200, answer; print('pandas' in sys.modules)"
     )
     done = subprocess.run(
@@ -205,3 +205,24 @@ def test_the_first_read_is_not_slowed_by_pandas(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == "False\n"
+
+
+def test_the_status_is_that_of_the_lake(tmp_path: Path) -> None:
+    """The status has the lake's size, and says that a recorder died with candles in its journal."""
+    make_lake(tmp_path, minutes(0), minutes(1, 2))
+    now_ms = rest_candle(3).end_ms
+    status = json.loads(read_status(str(tmp_path), now_ms))
+    assert status["size"]["rows"] == 1 and status["buffered"] == 2
+    (finding,) = status["attention"]
+    assert finding["kind"] == "dead_recorder" and finding["command"].startswith("lakewriter flush --lake ")
+
+
+def test_fewer_days_are_searched_in_a_lake_of_many_series(tmp_path: Path) -> None:
+    """The number of files that are read for the gaps has a limit, and the answer says which days it has."""
+    days = 10 * GAP_FILES_MAX
+    make_lake(tmp_path, [rest_candle(symbol="BTCUSDT")])
+    now_ms = rest_candle(1).end_ms
+    assert json.loads(read_gaps(str(tmp_path), days, now_ms))["days"] == GAP_DAYS_MAX
+    others = GAP_FILES_MAX // 1000
+    make_lake(tmp_path / "many", [], [rest_candle(symbol=f"S{number}USDT") for number in range(others)])
+    assert json.loads(read_gaps(str(tmp_path / "many"), days, now_ms))["days"] == GAP_FILES_MAX // others

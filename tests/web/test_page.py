@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from lakewriter.partition import partition_at
 from lakewriter.sandbox import Sandbox, SandboxOptions, serve
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.web.lake_server import LakeServerOptions, serving
@@ -19,8 +20,8 @@ from lakewriter.web.statements import StatementLimits
 from support.browser import beside, chromium, visiting
 from support.lakes import make_lake, rest_candle
 from support.recording import recording
-from support.running import PATIENCE_S
-from support.truth_lakes import BTC, truth_lake
+from support.running import PATIENCE_S, child, wait_until
+from support.truth_lakes import BTC, MONDAY_MS, truth_lake
 
 pytestmark = pytest.mark.slow
 
@@ -114,8 +115,8 @@ def test_candles_move_and_a_gap_has_its_reason(browser: Any, live: Live) -> None
         page.wait_for_selector("#gaps tr[data-reason=exchange_halt]", **WAIT)
         row = page.inner_text("#gaps tr[data-reason=exchange_halt]")
         assert "BTCUSDT 1m" in row and "exchange halt" in row
-        page.wait_for_function("Number(document.getElementById('chart').dataset.missing) >= 3")
-        page.wait_for_function("document.getElementById('heatmap').dataset.rows === '3'")
+        page.wait_for_function("() => Number(document.getElementById('chart').dataset.missing) >= 3")
+        page.wait_for_function("() => document.getElementById('heatmap').dataset.rows === '3'")
         assert page.inner_text("#tiles").split("\n")[:2] == ["Series", "3"]
         assert "spot" in page.inner_text("#markets")
 
@@ -136,6 +137,50 @@ def test_the_page_goes_on_after_a_restart(browser: Any, live: Live) -> None:
         with lake_served(live.lake, int(url.rpartition(":")[2])):
             page.wait_for_selector("#connection[data-state=good]", **WAIT)
             wait_for_newer(page, shown_ms)
+
+
+def children_of(pid: int) -> set[int]:
+    """Return the processes that a process started."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.add(int(stat.parent.name))
+    return found
+
+
+def test_the_page_of_a_recorder_outlives_it(browser: Any, live: Live, tmp_path: Path) -> None:
+    """A recorder is killed while somebody looks at its page, which goes on with the next recorder.
+
+    The process that reads for the page ends with its recorder.
+    """
+    with bind(Address("127.0.0.1", 0), "--http")[0] as free:
+        url = url_of(free)
+    options = ["--exchange", live.sandbox.url, "--lake", str(tmp_path / "lake"), "--flush-every", "1s"]
+    command = ["record", "spot:BTCUSDT:1m", *options, "--http", url.removeprefix("http://")]
+    with child(tmp_path / "log", *command) as first:
+        first.wait_for("http: ")
+        with visiting(browser, url) as visitor:
+            page = visitor.page
+            visitor.expects_failures = True
+            page.wait_for_selector("#connection[data-state=good]", **WAIT)
+            shown_ms = wait_for_newer(page, 0)
+            shown_ms = wait_for_newer(page, shown_ms)
+            assert page.is_hidden("#sql-card")
+            readers = children_of(first.process.pid)
+            assert readers
+            first.kill()
+            page.wait_for_selector("#connection[data-state=bad]", **WAIT)
+            wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in readers))
+            with child(tmp_path / "log", *command) as second:
+                page.wait_for_selector("#connection[data-state=good]", **WAIT)
+                wait_for_newer(page, shown_ms)
+                page.wait_for_function(
+                    "() => document.getElementById('chart').dataset.missing === '0'", **WAIT
+                )
+                readers = children_of(second.process.pid)
+                assert second.stop() == 0, second.logged()[-2000:]
+                wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in readers))
 
 
 def run_sql(page: Any, sql: str) -> str:
@@ -161,6 +206,7 @@ def test_the_sql_box_answers_and_refuses(browser: Any, quiet: str) -> None:
         cells = page.locator("#sql-answer tbody td").all_inner_texts()
         assert cells == ["BTCUSDT", "2880", "ETHUSDT", "58"]
         assert "sql: DELETE is not allowed" in run_sql(page, "DELETE FROM candles")
+        assert page.is_hidden("#sql-answer")  # it belongs to the statement before
         assert "sql: there is no table /etc/passwd" in run_sql(page, "FROM '/etc/passwd'")
         assert "not available here" in run_sql(page, "FROM read_text('/etc/passwd')")
         assert "sql: one statement at a time" in run_sql(page, "SELECT 1; SELECT 2")
@@ -189,7 +235,7 @@ def test_a_statement_can_be_stopped(browser: Any, quiet: str) -> None:
         page.fill("#sql-text", "SELECT sum(a.range * b.range) FROM range(100000000) a, range(100000000) b")
         page.click("#sql-run")
         page.click("#sql-stop:not([disabled])")
-        page.wait_for_function("document.getElementById('sql-state').textContent === 'stopped'")
+        page.wait_for_function("() => document.getElementById('sql-state').textContent === 'stopped'")
         assert "1 row in" in run_sql(page, "SELECT 42 AS answer")
 
 
@@ -204,8 +250,8 @@ def test_the_keyboard_suffices(browser: Any, quiet: str) -> None:
         page.keyboard.type("eth")
         assert page.get_attribute("#series-input", "aria-expanded") == "true"
         page.keyboard.press("Enter")
-        page.wait_for_function("location.hash === '#spot:ETHUSDT:1m'")
-        page.wait_for_function("document.getElementById('chart').dataset.missing === '2'")
+        page.wait_for_function("() => location.hash === '#spot:ETHUSDT:1m'")
+        page.wait_for_function("() => document.getElementById('chart').dataset.missing === '2'")
         assert page.get_attribute("#chart", "aria-label") == "Candles of ETHUSDT 1m, spot"
         page.focus("#series-input")
         for key in ("ArrowDown", "ArrowDown", "Escape"):
@@ -214,13 +260,13 @@ def test_the_keyboard_suffices(browser: Any, quiet: str) -> None:
         page.focus("#chart")
         for key in ("ArrowLeft", "+", "-", "PageUp", "Home", "End"):
             page.keyboard.press(key)
-        page.wait_for_function("document.getElementById('heatmap').dataset.rows === '2'")
+        page.wait_for_function("() => document.getElementById('heatmap').dataset.rows === '2'")
         page.focus("#heatmap")
         page.keyboard.press("ArrowDown")
         assert page.inner_text("#heatmap-cell").startswith("ETHUSDT 1m, spot")
         page.keyboard.press("ArrowUp")
         page.keyboard.press("Enter")
-        page.wait_for_function("location.hash === '#spot:BTCUSDT:1m'")
+        page.wait_for_function("() => location.hash === '#spot:BTCUSDT:1m'")
 
 
 def test_older_candles_are_fetched_on_the_way_back(browser: Any, quiet: str) -> None:
@@ -236,6 +282,22 @@ def test_older_candles_are_fetched_on_the_way_back(browser: Any, quiet: str) -> 
         )
 
 
+def test_what_cannot_be_read_is_said(browser: Any, tmp_path: Path) -> None:
+    """A damaged file is named beside the chart, and the page goes on once it is whole again."""
+    store = truth_lake(tmp_path, [(BTC, 1)])
+    path = store.root / partition_at(BTC, MONDAY_MS).file
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with lake_served(tmp_path) as url, visiting(browser, url, "/#spot:BTCUSDT:1m") as visitor:
+        page = visitor.page
+        visitor.expects_failures = True  # an answer with the status 500
+        page.wait_for_function(
+            "() => document.getElementById('chart-note').textContent.includes('candles.parquet')"
+        )
+        path.write_bytes(whole)
+        wait_for_newer(page, 0)
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_fits_its_window(browser: Any, quiet: str, scheme: str, width: int) -> None:
@@ -244,7 +306,7 @@ def test_the_page_fits_its_window(browser: Any, quiet: str, scheme: str, width: 
     with visiting(browser, quiet, color_scheme=scheme, **window) as visitor:
         page = visitor.page
         wait_for_newer(page, 0)
-        page.wait_for_function("document.getElementById('heatmap').dataset.rows === '2'")
+        page.wait_for_function("() => document.getElementById('heatmap').dataset.rows === '2'")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == (scheme == "dark")

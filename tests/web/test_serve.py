@@ -255,7 +255,7 @@ def test_the_token_is_needed_everywhere(tmp_path: Path) -> None:
             "page/about.json",
             "page/series.json",
             "page/gaps.json",
-            "status.json",
+            "page/status.json",
             "sql/saved.json",
             "none",
         ):

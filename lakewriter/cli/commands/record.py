@@ -79,7 +79,7 @@ log = logging.getLogger(__name__)
 @click.option(
     "--http",
     metavar="HOST:PORT",
-    help="Answer /healthz, /metrics and /status.json there, for example on 127.0.0.1:9464.",
+    help="Offer a page, /healthz, /metrics and /status.json there, for example on 127.0.0.1:9464.",
 )
 @with_log_options
 @lake_option
@@ -269,7 +269,7 @@ async def _record(
         if manager.exists:
             background.append(asyncio.create_task(report_to(manager, recorder.status, stop, clock)))
         try:
-            async with serving_http(recorder, listeners, clock):
+            async with serving_http(recorder, store, listeners, clock):
                 await recorder.run(stop)
         finally:
             for task in background:

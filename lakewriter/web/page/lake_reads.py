@@ -1,19 +1,18 @@
-"""The reads of the page: the lake's series, candles, coverage and gaps, as JSON.
+"""The reads of the page: the lake's status, series, candles, coverage and gaps, as JSON.
 
 Each function takes the lake's URI and plain arguments, so that another process can run
-it. Each has a limit on its answer. The page names times in milliseconds since the epoch.
+it. `questions` has the limits of their answers. The page names times in milliseconds since the epoch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from lakewriter.candle import int_column
-from lakewriter.errors import UsageError
-from lakewriter.interval import DAY_MS, Interval, parse_interval
+from lakewriter.interval import DAY_MS, Interval
 from lakewriter.lake.coverage.absences import AbsentCandles, absent_candles
 from lakewriter.lake.coverage.days import series_coverage
 from lakewriter.lake.coverage.facts import CoverageMoment
@@ -21,23 +20,31 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import open_to_read
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence_many import known_series
-from lakewriter.market import parse_market
 from lakewriter.partition import day_of, day_start_ms
 from lakewriter.query.python.series_rows import SymbolSelection, read_rows
 from lakewriter.series import Series
-from lakewriter.subscription import parse_symbol_or_glob
-
-# The limits of one answer.
-SERIES_MAX = 20_000
-CANDLES_MAX = 2_000
-COVERED_SERIES_MAX = 60
-COVERED_DAYS_MAX = 366
-GAPS_MAX = 300
-GAP_DAYS_MAX = 3_660
+from lakewriter.status.lake_status import lake_status
+from lakewriter.status.size import LakeSize
+from lakewriter.web.page.questions import (
+    CANDLES_MAX,
+    COVERED_DAYS_MAX,
+    COVERED_SERIES_MAX,
+    GAP_DAYS_MAX,
+    GAPS_MAX,
+    SERIES_MAX,
+    CandleWindow,
+)
 
 # A longer run of missing candles is drawn with this many places. A chart of 1m would
 # otherwise have half a million empty places for a year.
 MISSING_PLACES_MAX = 300
+
+# Files whose footers are read for the gaps. A footer on a disk takes some 0.3 ms.
+GAP_FILES_MAX = 10_000
+REMOTE_GAP_FILES_MAX = 500
+
+# The size of a large lake takes seconds to measure, and changes slowly.
+SIZE_EVERY_MS = 300_000
 
 # The maximum time from a candle's end until it is in the journal, or its gap in the ledger.
 ARRIVAL_MS = 60_000
@@ -48,18 +55,22 @@ _MONTH_MS = 31 * DAY_MS
 _COLUMNS = ("open", "high", "low", "close", "volume")
 
 
-class CandleWindow(NamedTuple):
-    """The window of candles that a chart asks for.
+# The last measured size of each lake.
+_sizes: dict[str, LakeSize] = {}
+
+
+def read_status(uri: str, now_ms: int) -> bytes:
+    """Return the lake's status as JSON: a `LakeStatus`.
 
     Args:
-        places: the number of places on the grid.
-        before_ms: the candles begin before it; None for the newest ones.
-        after_ms: the first begin time of interest; None for `places` places.
+        now_ms: the present time by the wall clock.
     """
-
-    places: int = 600
-    before_ms: int | None = None
-    after_ms: int | None = None
+    size = _sizes.get(uri)
+    if size is not None and not 0 <= now_ms - size.measured_at_ms < SIZE_EVERY_MS:
+        size = None
+    status = lake_status(_store(uri), now_ms, lake=uri, size=size)
+    _sizes[uri] = status.size
+    return msgspec.json.encode(status)
 
 
 def read_series(uri: str) -> bytes:
@@ -144,20 +155,22 @@ def read_gaps(uri: str, days: int, now_ms: int, gaps_max: int = GAPS_MAX) -> byt
     """Return the newest gaps of all series, as JSON.
 
     Args:
-        days: the number of days up to the present; the candles of a gap begin in them.
+        days: the number of days up to the present; the candles of a gap begin in them. They
+            are fewer if the lake has many series.
         gaps_max: the number of gaps to return.
 
     Returns:
         {"gaps": [{"series", "start_ms", "stop_ms", "candles", "reason", "has_reason",
-        "error"}, …], "left_out", "candles", "without_reason"}. The newest gap is the
-        first; those without a reason precede the others. The last two are numbers of
-        candles in all gaps.
+        "error"}, …], "left_out", "candles", "without_reason", "days"}. The newest gap is the
+        first; those without a reason precede the others. `candles` and `without_reason` are
+        numbers of candles in all gaps.
     """
-    moment_ms = now_ms - ARRIVAL_MS
-    since = day_of(max(0, moment_ms - (min(days, GAP_DAYS_MAX) - 1) * DAY_MS))
-    found = list(
-        absent_candles(_store(uri), PartitionFilter(since=since), CoverageMoment(moment_ms, moment_ms))
-    )
+    store, moment_ms = _store(uri), now_ms - ARRIVAL_MS
+    files_max = REMOTE_GAP_FILES_MAX if store.is_remote else GAP_FILES_MAX
+    series = max(1, len(known_series(store)))
+    days = max(1, min(days, GAP_DAYS_MAX, files_max // series))
+    since = day_of(max(0, moment_ms - (days - 1) * DAY_MS))
+    found = list(absent_candles(store, PartitionFilter(since=since), CoverageMoment(moment_ms, moment_ms)))
     found.sort(key=lambda gap: (gap.has_reason, -gap.stop_ms, gap.series))
     return _encode(
         {
@@ -165,20 +178,9 @@ def read_gaps(uri: str, days: int, now_ms: int, gaps_max: int = GAPS_MAX) -> byt
             "left_out": max(0, len(found) - gaps_max),
             "candles": sum(each.candles for each in found),
             "without_reason": sum(each.candles for each in found if not each.has_reason),
+            "days": days,
         }
     )
-
-
-def parse_series(market: str, symbol: str, interval: str) -> Series:
-    """Return the series of three names.
-
-    Raises:
-        UsageError: if a name is invalid.
-    """
-    name = parse_symbol_or_glob(symbol.strip())
-    if any(char in name for char in "*?["):
-        raise UsageError(f"symbol: {symbol!r} is a glob, not a name", "BTCUSDT")
-    return Series(parse_market(market).name, name, parse_interval(interval).name)
 
 
 def _gap(gap: AbsentCandles) -> dict[str, object]:

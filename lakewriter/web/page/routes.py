@@ -3,6 +3,7 @@
 /                          the page
 /page/static/…             its files
 /page/about.json           what this server offers
+/page/status.json          recorders, lag, size, disk, and what needs attention
 /page/series.json          the series of the lake
 /page/candles.json         candles of one series: market, symbol, interval, and count,
                            before_ms or after_ms
@@ -20,15 +21,7 @@ from lakewriter import __version__
 from lakewriter.clock import present_ms
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.web.page.assets import SECURITY_HEADERS, assets
-from lakewriter.web.page.lake_reads import (
-    COVERED_SERIES_MAX,
-    CandleWindow,
-    parse_series,
-    read_candles,
-    read_coverage,
-    read_gaps,
-    read_series,
-)
+from lakewriter.web.page.questions import COVERED_SERIES_MAX, CandleWindow, parse_series
 from lakewriter.web.page.readers import Answer, BusyError, LakeReaders
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -68,8 +61,11 @@ def page_routes(readers: LakeReaders, about: About) -> list[web.RouteDef]:
     async def tell(_request: web.Request) -> web.StreamResponse:
         return json_response(Answer(200, described))
 
+    async def status(_request: web.Request) -> web.StreamResponse:
+        return json_response(await readers.ask("read_status", present_ms(), key=()))
+
     async def series(_request: web.Request) -> web.StreamResponse:
-        return json_response(await readers.ask(read_series))
+        return json_response(await readers.ask("read_series"))
 
     async def candles(request: web.Request) -> web.StreamResponse:
         query = request.query
@@ -77,7 +73,7 @@ def page_routes(readers: LakeReaders, about: About) -> list[web.RouteDef]:
         window = CandleWindow(
             _number(request, "count", 600), _optional(request, "before_ms"), _optional(request, "after_ms")
         )
-        return json_response(await readers.ask(read_candles, chosen, window))
+        return json_response(await readers.ask("read_candles", chosen, window))
 
     async def coverage(request: web.Request) -> web.StreamResponse:
         named = request.query.getall("series", [])
@@ -86,16 +82,17 @@ def page_routes(readers: LakeReaders, about: About) -> list[web.RouteDef]:
         chosen = [parse_series(*_three(text)) for text in named]
         days = _number(request, "days", 30)
         key = (tuple(chosen), days)
-        return json_response(await readers.ask(read_coverage, chosen, days, present_ms(), key=key))
+        return json_response(await readers.ask("read_coverage", chosen, days, present_ms(), key=key))
 
     async def gaps(request: web.Request) -> web.StreamResponse:
         days = _number(request, "days", 30)
-        return json_response(await readers.ask(read_gaps, days, present_ms(), key=days))
+        return json_response(await readers.ask("read_gaps", days, present_ms(), key=days))
 
     return [
         web.get("/", checked(index)),
         web.get("/page/static/{path:.+}", checked(static)),
         web.get("/page/about.json", checked(tell)),
+        web.get("/page/status.json", checked(status)),
         web.get("/page/series.json", checked(series)),
         web.get("/page/candles.json", checked(candles)),
         web.get("/page/coverage.json", checked(coverage)),

@@ -1,6 +1,6 @@
 // Requests to this server, and whether it answers. Nothing else is ever asked.
 
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 
 /** An answer that says what is wrong, in one line, and what to do. */
 export class ApiError extends Error {
@@ -41,7 +41,11 @@ export async function request(path, options = {}) {
   if (response.status === 401) location.assign("/login");
   if (!response.ok) {
     const said = await response.json().catch(() => ({}));
-    throw new ApiError(response.status, said.error ?? `the server answered ${response.status}`, said.hint ?? "");
+    throw new ApiError(
+      response.status,
+      said.error ?? `the server answered ${response.status}`,
+      said.hint ?? "",
+    );
   }
   return response;
 }
@@ -59,12 +63,14 @@ export async function getJson(path, parameters = {}) {
 
 /**
  * Run `work` again and again while the page is visible, never twice at once. After an
- * error the pause grows, so a server that is down or busy is left in peace.
+ * error the pause grows, so a server that is down or busy is left in peace. `onError` is
+ * told what the server refuses; that it does not answer is shown elsewhere.
  */
 export class Repeater {
-  constructor(everyMs, work) {
+  constructor(everyMs, work, onError = () => {}) {
     this.everyMs = everyMs;
     this.work = work;
+    this.onError = onError;
     this.failures = 0;
     this.timer = null;
     this.running = false;
@@ -90,6 +96,7 @@ export class Repeater {
     } catch (error) {
       this.failures += 1;
       if (!(error instanceof ApiError)) console.error(error);
+      else if (error.status) this.onError(error);
     }
     this.running = false;
     const pauseMs = this.failures ? Math.min(10_000, 500 * 2 ** this.failures) : this.everyMs;

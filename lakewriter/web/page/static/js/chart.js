@@ -1,7 +1,18 @@
 // The candles of one series, which follow the lake. Missing candles keep their places.
 
 import { getJson } from "./api.js";
-import { amount, colours, count, decimalsOf, element, faint, moment, onTheme, price, seriesName } from "./format.js";
+import {
+  amount,
+  colours,
+  count,
+  decimalsOf,
+  element,
+  faint,
+  moment,
+  onTheme,
+  price,
+  seriesName,
+} from "./format.js";
 
 const PLACES = 600;
 const ROWS_MAX = 20_000;
@@ -111,7 +122,9 @@ export class CandleChart {
     this.more = answer.more;
     this.#redraw();
     const shown = Math.max(40, Math.round(this.place.clientWidth / 8));
-    this.chart.timeScale().setVisibleLogicalRange({ from: this.rows.length - shown, to: this.rows.length + 4 });
+    this.chart
+      .timeScale()
+      .setVisibleLogicalRange({ from: this.rows.length - shown, to: this.rows.length + 4 });
     this.#describe(null);
   }
 
@@ -128,7 +141,8 @@ export class CandleChart {
         this.rows = [...answer.candles, ...this.rows];
         this.#redraw();
         const by = answer.candles.length;
-        if (range) this.chart.timeScale().setVisibleLogicalRange({ from: range.from + by, to: range.to + by });
+        if (range)
+          this.chart.timeScale().setVisibleLogicalRange({ from: range.from + by, to: range.to + by });
       }
     } catch {
       // The next movement tries again.
@@ -208,14 +222,19 @@ export class CandleChart {
     if (row.length === 1) return this.legend.replaceChildren(time, element("b", "", "missing"));
     const [, open, high, low, close, volume] = row;
     const change = open ? ((close - open) / open) * 100 : 0;
-    const named = (name, value) => element("span", "", `${name} `, element("b", "", price(value, this.decimals)));
+    const named = (name, value) =>
+      element("span", "", `${name} `, element("b", "", price(value, this.decimals)));
     this.legend.replaceChildren(
       time,
       named("O", open),
       named("H", high),
       named("L", low),
       named("C", close),
-      element("span", change >= 0 ? "up" : "down", `${change >= 0 ? "▲ +" : "▼ −"}${Math.abs(change).toFixed(2)} %`),
+      element(
+        "span",
+        change >= 0 ? "up" : "down",
+        `${change >= 0 ? "▲ +" : "▼ −"}${Math.abs(change).toFixed(2)} %`,
+      ),
       element("span", "", "V ", element("b", "", amount(volume))),
     );
   }

@@ -5,6 +5,11 @@ const NONE = "–";
 
 export const count = (number) => (number === null || number === undefined ? NONE : whole.format(number));
 
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+/** A large number in few digits: 1.2M. */
+export const short = (number) => compact.format(number);
+
 export function bytes(number) {
   if (number === null || number === undefined) return NONE;
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -64,7 +69,8 @@ export function decimalsOf(values) {
 }
 
 export const seriesId = (series) => series.join(":");
-export const seriesName = ([market, symbol, interval]) => `${symbol} ${interval}, ${market.replace("_", " ")}`;
+export const seriesName = ([market, symbol, interval]) =>
+  `${symbol} ${interval}, ${market.replace("_", " ")}`;
 
 /** Return an element with a class and children: text or elements. Text is never read as HTML. */
 export function element(tag, className = "", ...children) {
@@ -81,10 +87,16 @@ export function colours(...names) {
 }
 
 /** The same colour with less opacity; `colour` is #rrggbb. */
-export const faint = (colour, share) => colour + Math.round(share * 255).toString(16).padStart(2, "0");
+export const faint = (colour, share) =>
+  colour +
+  Math.round(share * 255)
+    .toString(16)
+    .padStart(2, "0");
 
 const themes = new Set();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => themes.forEach((paint) => paint()));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
+  themes.forEach((paint) => paint()),
+);
 
 /** Call `paint` when the system changes between dark and light. */
 export const onTheme = (paint) => themes.add(paint);

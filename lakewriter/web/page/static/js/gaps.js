@@ -24,22 +24,28 @@ export class Gaps {
     this.labels = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
     Object.assign(this, { table, sum, note, unexplained, onChoice });
     this.answer = null;
-    unexplained.addEventListener("change", () => this.#draw());
+    unexplained.addEventListener("change", () => this.#drawRows());
   }
 
   async update() {
     const answer = await getJson("/page/gaps.json", { days: DAYS });
     const same = JSON.stringify(answer) === JSON.stringify(this.answer);
     this.answer = answer;
-    if (!same) this.#draw();
+    if (!same) this.#drawRows();
+    this.#drawSum();
   }
 
-  #draw() {
-    if (!this.answer) return;
-    const { gaps, left_out: leftOut, candles, without_reason: withoutReason } = this.answer;
+  #drawSum() {
+    const { candles, without_reason: withoutReason, days } = this.answer;
+    const span = days === 1 ? "the last day" : `the last ${days} days`;
     this.sum.textContent = candles
-      ? `${count(candles)} candles of the last ${DAYS} days, ${withoutReason ? count(withoutReason) : "none"} without a reason`
-      : `none in the last ${DAYS} days`;
+      ? `${count(candles)} candles of ${span}, ${withoutReason ? count(withoutReason) : "none"} without a reason`
+      : `none in ${span}`;
+  }
+
+  #drawRows() {
+    if (!this.answer) return;
+    const { gaps, left_out: leftOut } = this.answer;
     const wanted = gaps.filter((gap) => !this.unexplained.checked || !gap.has_reason);
     this.body.replaceChildren(...wanted.slice(0, SHOWN_MAX).map((gap) => this.#row(gap)));
     const hidden = Math.max(0, wanted.length - SHOWN_MAX) + leftOut;

@@ -37,7 +37,7 @@ export class Heatmap {
     });
     more.addEventListener("click", () => {
       this.wanted += CHUNK;
-      this.update();
+      this.#refresh();
     });
     this.canvas.addEventListener("pointermove", (event) => this.#point(event));
     this.canvas.addEventListener("click", (event) => {
@@ -54,13 +54,21 @@ export class Heatmap {
   offer(series) {
     const changed = series.map(seriesId).join() !== this.all.map(seriesId).join();
     this.all = series;
-    if (changed) this.update();
+    if (changed) this.#refresh();
+  }
+
+  #refresh() {
+    this.update().catch((error) => {
+      this.text.textContent = error.message;
+    });
   }
 
   /** Fetch the coverage of the shown series, some at a time. */
   async update() {
     const words = this.filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = this.all.filter((series) => words.every((word) => seriesId(series).toLowerCase().includes(word)));
+    const found = this.all.filter((series) =>
+      words.every((word) => seriesId(series).toLowerCase().includes(word)),
+    );
     const shown = found.slice(0, Math.min(this.wanted, SERIES_MAX));
     const rows = [];
     let dayNames = [];
@@ -78,14 +86,15 @@ export class Heatmap {
     this.more.textContent = `More series (${count(found.length - shown.length)})`;
     this.place.dataset.rows = rows.length;
     this.#draw();
-    if (!rows.length) this.text.textContent = this.all.length ? "no series matches the filter" : "no series yet";
+    if (!rows.length)
+      this.text.textContent = this.all.length ? "no series matches the filter" : "no series yet";
     else if (!this.cursor) this.text.textContent = this.#summary();
   }
 
   #restart() {
     this.wanted = CHUNK;
     this.cursor = null;
-    this.update();
+    this.#refresh();
   }
 
   #makeDays(place) {
@@ -97,7 +106,7 @@ export class Heatmap {
         this.days = days;
         for (const each of place.children) each.setAttribute("aria-pressed", each === button);
         this.cursor = null;
-        this.update();
+        this.#refresh();
       });
       place.append(button);
     }
@@ -112,7 +121,7 @@ export class Heatmap {
         bad += cell !== null && cell[3] > 0;
       }
     }
-    const what = `${count(this.rows.length)} series, ${count(days)} days of them recorded`;
+    const what = `${count(this.rows.length)} series, ${count(days)} days recorded in all`;
     return bad ? `${what}; on ${count(bad)} of these days candles are missing without a reason` : what;
   }
 
@@ -123,7 +132,14 @@ export class Heatmap {
     const left = narrow ? 0 : Math.min(250, width * 0.24);
     const labelPx = narrow ? 19 : 0;
     const rowPx = ROW_PX + labelPx;
-    return { width, narrow, left, labelPx, rowPx, cellPx: (width - left) / Math.max(1, this.dayNames.length) };
+    return {
+      width,
+      narrow,
+      left,
+      labelPx,
+      rowPx,
+      cellPx: (width - left) / Math.max(1, this.dayNames.length),
+    };
   }
 
   #draw() {
@@ -134,7 +150,17 @@ export class Heatmap {
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
     this.canvas.style.height = `${height}px`;
-    const c = colours("ink", "quiet", "card", "line", "accent", "heat-full", "heat-part", "heat-bad", "heat-none");
+    const c = colours(
+      "ink",
+      "quiet",
+      "card",
+      "line",
+      "accent",
+      "heat-full",
+      "heat-part",
+      "heat-bad",
+      "heat-none",
+    );
     const pen = this.canvas.getContext("2d");
     pen.scale(ratio, ratio);
     const family = getComputedStyle(document.body).fontFamily;

@@ -32,7 +32,12 @@ const heatmap = new Heatmap(
   (series) => choose(series, true),
 );
 const gaps = new Gaps(
-  { table: byId("gaps"), sum: byId("gaps-sum"), note: byId("gaps-note"), unexplained: byId("gaps-unexplained") },
+  {
+    table: byId("gaps"),
+    sum: byId("gaps-sum"),
+    note: byId("gaps-note"),
+    unexplained: byId("gaps-unexplained"),
+  },
   (series) => choose(series, true),
 );
 const panel = new StatusPanel(byId);
@@ -76,7 +81,13 @@ async function updateSeries() {
   if (chosen || !series.length) return;
   const known = new Map(series.map((each) => [seriesId(each), each]));
   const usual = series.find(([, symbol, interval]) => symbol.startsWith("BTC") && interval === "1m");
-  choose(remembered().map((id) => known.get(id)).find(Boolean) ?? usual ?? series[0]);
+  choose(
+    remembered()
+      .map((id) => known.get(id))
+      .find(Boolean) ??
+      usual ??
+      series[0],
+  );
 }
 
 async function learnAbout() {
@@ -103,13 +114,20 @@ async function learnAbout() {
   }
 }
 
+/** Return a function that shows an error in an element; the next answer replaces it. */
+function says(id) {
+  return ({ message, hint }) => {
+    byId(id).textContent = hint ? `${message} (${hint})` : message;
+  };
+}
+
 const repeaters = [
   new Repeater(600_000, learnAbout),
   new Repeater(SERIES_MS, updateSeries),
   new Repeater(STATUS_MS, () => panel.update()),
-  new Repeater(CANDLES_MS, () => chart.update()),
-  new Repeater(GAPS_MS, () => gaps.update()),
-  new Repeater(COVERAGE_MS, () => heatmap.update()),
+  new Repeater(CANDLES_MS, () => chart.update(), says("chart-note")),
+  new Repeater(GAPS_MS, () => gaps.update(), says("gaps-sum")),
+  new Repeater(COVERAGE_MS, () => heatmap.update(), says("heatmap-cell")),
 ];
 
 onReachable((is) => {

@@ -88,7 +88,8 @@ export class SeriesPicker {
       return item;
     });
     if (!items.length) items.push(element("li", "", element("small", "", "no such series in the lake")));
-    if (all.length > SHOWN_MAX) items.push(element("li", "", element("small", "", `${all.length - SHOWN_MAX} more; type to find`)));
+    if (all.length > SHOWN_MAX)
+      items.push(element("li", "", element("small", "", `${all.length - SHOWN_MAX} more; type to find`)));
     this.list.replaceChildren(...items);
     this.list.hidden = false;
     this.input.setAttribute("aria-expanded", "true");
@@ -127,7 +128,10 @@ export class SeriesPicker {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       if (!open) this.#open("");
-      else this.#move(event.key === "ArrowDown" ? (this.at >= last ? 0 : this.at + 1) : this.at <= 0 ? last : this.at - 1);
+      else
+        this.#move(
+          event.key === "ArrowDown" ? (this.at >= last ? 0 : this.at + 1) : this.at <= 0 ? last : this.at - 1,
+        );
     } else if (event.key === "Enter" && open && this.at >= 0) {
       event.preventDefault();
       this.#take(this.at);

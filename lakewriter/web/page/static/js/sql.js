@@ -8,11 +8,20 @@ const TABLE_ROWS_MAX = 1_000;
 const LINES_MAX = 6;
 
 const EXAMPLES = [
-  ["Newest candles", "SELECT market, symbol, interval, max(candle_begin_time) AS newest, count(*) AS candles\nFROM candles GROUP BY ALL ORDER BY ALL"],
+  [
+    "Newest candles",
+    "SELECT market, symbol, interval, max(candle_begin_time) AS newest, count(*) AS candles\nFROM candles GROUP BY ALL ORDER BY ALL",
+  ],
   ["One day by hour", "FROM resample('spot', 'BTCUSDT', '1m', '1h', since := '1d')"],
-  ["Closes of a day", "SELECT candle_begin_time, symbol, close FROM candles\nWHERE interval = '1m' AND date >= current_date - 1 ORDER BY ALL LIMIT 5000"],
+  [
+    "Closes of a day",
+    "SELECT candle_begin_time, symbol, close FROM candles\nWHERE interval = '1m' AND date >= current_date - 1 ORDER BY ALL LIMIT 5000",
+  ],
   ["Gaps", "FROM gaps ORDER BY start DESC LIMIT 100"],
-  ["Coverage", "SELECT market, symbol, interval, sum(expected) AS expected, sum(missing) AS missing\nFROM coverage GROUP BY ALL ORDER BY missing DESC"],
+  [
+    "Coverage",
+    "SELECT market, symbol, interval, sum(expected) AS expected, sum(missing) AS missing\nFROM coverage GROUP BY ALL ORDER BY missing DESC",
+  ],
   ["Columns", "DESCRIBE candles"],
 ];
 
@@ -59,7 +68,10 @@ export class SqlBox {
     this.text.value = EXAMPLES[0][1];
     add("Statements", EXAMPLES);
     const { saved } = await getJson("/sql/saved.json");
-    add("Saved queries", saved.map(({ name, title }) => [`${name}: ${title}`, name]));
+    add(
+      "Saved queries",
+      saved.map(({ name, title }) => [`${name}: ${title}`, name]),
+    );
   }
 
   async run() {
@@ -100,6 +112,7 @@ export class SqlBox {
       });
       await use(response);
     } catch (error) {
+      this.#hideAnswer();
       if (this.running.signal.aborted) this.#say("stopped");
       else if (error instanceof ApiError) this.#say(error.message, error.hint || " ");
       else throw error;
@@ -107,6 +120,11 @@ export class SqlBox {
       this.running = null;
       this.#busy(false);
     }
+  }
+
+  /** Hide an answer that belongs to another statement. */
+  #hideAnswer() {
+    for (const part of [this.place, this.views, this.chartPlace]) part.hidden = true;
   }
 
   #busy(is) {
@@ -139,7 +157,14 @@ export class SqlBox {
     const numeric = columns.map(([, type]) => /^(u?int|float|double|halffloat|decimal)/.test(type));
     const head = element("tr");
     columns.forEach(([name, type], at) => {
-      head.append(element("th", numeric[at] ? "num" : "", name, element("small", "", type.replace(/^timestamp\[.*/, "time, UTC"))));
+      head.append(
+        element(
+          "th",
+          numeric[at] ? "num" : "",
+          name,
+          element("small", "", type.replace(/^timestamp\[.*/, "time, UTC")),
+        ),
+      );
     });
     const body = element("tbody");
     for (const row of rows.slice(0, TABLE_ROWS_MAX)) {
@@ -153,12 +178,18 @@ export class SqlBox {
     }
     const table = element("table", "", element("thead", "", head), body);
     if (rows.length <= TABLE_ROWS_MAX) return table;
-    return element("div", "", table, element("p", "quiet", `${count(rows.length - TABLE_ROWS_MAX)} more rows; CSV has them`));
+    return element(
+      "div",
+      "",
+      table,
+      element("p", "quiet", `${count(rows.length - TABLE_ROWS_MAX)} more rows; CSV has them`),
+    );
   }
 
   #view(name) {
     if (!name) return;
-    for (const button of this.views.children) button.setAttribute("aria-pressed", button.dataset.view === name);
+    for (const button of this.views.children)
+      button.setAttribute("aria-pressed", button.dataset.view === name);
     this.place.hidden = name !== "table";
     this.chartPlace.hidden = name !== "chart";
     if (name === "chart") this.#drawChart();
@@ -172,13 +203,22 @@ export class SqlBox {
     const palette = [c.up, c.down, "#009e73", c.missing, c.warn, c.quiet];
     if (this.plan.candles) {
       const series = this.chart.addSeries(library.CandlestickSeries, {
-        upColor: c.up, downColor: c.down, wickUpColor: c.up, wickDownColor: c.down, borderVisible: false,
+        upColor: c.up,
+        downColor: c.down,
+        wickUpColor: c.up,
+        wickDownColor: c.down,
+        borderVisible: false,
       });
       series.setData(this.plan.candles);
     } else {
       this.plan.lines.forEach(({ name, points }, at) => {
         this.chart
-          .addSeries(library.LineSeries, { color: palette[at], lineWidth: 2, title: name, priceLineVisible: false })
+          .addSeries(library.LineSeries, {
+            color: palette[at],
+            lineWidth: 2,
+            title: name,
+            priceLineVisible: false,
+          })
           .setData(points);
       });
     }
@@ -201,8 +241,13 @@ function planOf(columns, rows) {
   const at = (wanted) => columns.findIndex(([name]) => name === wanted);
   const time = columns.findIndex(([, type]) => /^(timestamp|date)/.test(type));
   if (time < 0 || rows.length < 2) return null;
-  const second = (row) => Math.floor(Date.parse(row[time].includes("Z") || row[time].length <= 10 ? row[time] : `${row[time]}Z`) / 1000);
-  const sorted = rows.filter((row) => row[time] !== null && Number.isFinite(second(row))).sort((a, b) => second(a) - second(b));
+  const second = (row) =>
+    Math.floor(
+      Date.parse(row[time].includes("Z") || row[time].length <= 10 ? row[time] : `${row[time]}Z`) / 1000,
+    );
+  const sorted = rows
+    .filter((row) => row[time] !== null && Number.isFinite(second(row)))
+    .sort((a, b) => second(a) - second(b));
   const texts = columns.flatMap(([, type], i) => (/^(string|large_string|dictionary)/.test(type) ? [i] : []));
   const numbers = columns.flatMap(([, type], i) => (/^(u?int|float|double|decimal)/.test(type) ? [i] : []));
   const unique = (points) => [...new Map(points.map((point) => [point.time, point])).values()];
@@ -225,7 +270,13 @@ function planOf(columns, rows) {
       if (!named.has(name) && named.size >= LINES_MAX) continue;
       if (!named.has(name)) named.set(name, []);
       const number = row[i] === null ? null : Number(row[i]);
-      named.get(name).push(Number.isFinite(number) && number !== null ? { time: second(row), value: number } : { time: second(row) });
+      named
+        .get(name)
+        .push(
+          Number.isFinite(number) && number !== null
+            ? { time: second(row), value: number }
+            : { time: second(row) },
+        );
     }
   }
   return { lines: [...named].map(([name, points]) => ({ name, points: unique(points) })) };

@@ -1,14 +1,18 @@
 // The state of the recorders: figures, what needs attention, connections and lag.
 
 import { getJson } from "./api.js";
-import { bytes, count, element, milliseconds, span } from "./format.js";
+import { bytes, count, element, milliseconds, short, span } from "./format.js";
+
+// A disk that is full sooner is marked.
+const FULL_SOON_DAYS = 14;
 
 export class StatusPanel {
   constructor(byId) {
     this.byId = byId;
     this.about = null;
     this.reachable = null;
-    this.recorders = null;
+    this.state = null;
+    this.recorders = [];
     const table = byId("markets");
     this.labels = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
   }
@@ -24,11 +28,16 @@ export class StatusPanel {
   }
 
   async update() {
-    const state = await getJson("/status.json");
-    this.recorders = state.recorders ?? [state];
+    this.state = await getJson("/page/status.json");
+    this.recorders = this.state.recorders
+      .filter((each) => each.state === "recording" && each.status)
+      .map((each) => each.status);
     this.#pill();
-    this.#attention(state.attention ?? []);
-    this.#tiles(state);
+    this.#attention(this.state.attention);
+    this.#tiles([
+      ...(this.recorders.length ? recorderTiles(this.state, this.recorders) : []),
+      ...lakeTiles(this.state),
+    ]);
     this.#markets();
   }
 
@@ -40,10 +49,10 @@ export class StatusPanel {
 
   #condition() {
     if (this.reachable === false) return ["bad", "disconnected, retrying"];
-    if (this.reachable === null || !this.about || !this.recorders) return ["wait", "connecting"];
+    if (this.reachable === null || !this.about || !this.state) return ["wait", "connecting"];
+    if (this.state.recorders.some((each) => each.state === "dead")) return ["warn", "recorder died"];
     if (!this.recorders.length) return ["wait", "no recorder here"];
-    const overdue = sum(this.recorders, "overdue_series");
-    const silent = sum(this.recorders, "silent_series");
+    const { overdue_series: overdue, silent_series: silent } = this.state;
     if (overdue) return ["warn", `${count(overdue)} series overdue`];
     if (silent) return ["warn", `${count(silent)} series silent`];
     return ["good", "recording"];
@@ -56,8 +65,8 @@ export class StatusPanel {
     list.dataset.shown = text;
     this.byId("attention").hidden = !items.length;
     list.replaceChildren(
-      ...items.map(({ what, command }) => {
-        const item = element("li", "", what);
+      ...items.map(({ sentence, command }) => {
+        const item = element("li", "", sentence);
         item.dataset.state = "bad";
         if (command) item.append(element("br"), element("code", "", command));
         return item;
@@ -65,17 +74,15 @@ export class StatusPanel {
     );
   }
 
-  #tiles(state) {
-    const tiles = this.recorders.length ? this.#recorderTiles() : [];
-    if (state.lake) tiles.push(...lakeTiles(state.lake));
+  #tiles(tiles) {
     const place = this.byId("tiles");
-    // Rows stay where they are, so readers of the page are not disturbed.
+    // Tiles stay where they are, so readers of the page are not disturbed.
     while (place.children.length > tiles.length) place.lastChild.remove();
     tiles.forEach(([name, value, detail = "", kind = ""], at) => {
       if (!place.children[at]) place.append(element("div", "", element("dt"), element("dd")));
       const [dt, dd] = place.children[at].children;
       place.children[at].dataset.state = kind;
-      set(dt, name);
+      if (dt.textContent !== name) dt.textContent = name;
       if (dd.dataset.shown === `${value}|${detail}`) return;
       dd.dataset.shown = `${value}|${detail}`;
       dd.replaceChildren(value, element("small", "", detail || "\u00a0"));
@@ -83,44 +90,32 @@ export class StatusPanel {
     });
   }
 
-  #recorderTiles() {
-    const all = this.recorders;
-    const one = all[0];
-    const parts = (...named) => named.filter(([number]) => number).map(([number, what]) => `${count(number)} ${what}`).join(", ");
-    const series = sum(all, "series");
-    const late = parts([sum(all, "polled_series"), "polled"], [sum(all, "silent_series"), "silent"], [sum(all, "overdue_series"), "overdue"]);
-    const lag = largest(all, "lag_ms");
-    const streamed = one.streamed_ms;
-    const tiles = [
-      ["Series", count(series), late || "all live", late ? "warn" : ""],
-      ["Lag", milliseconds(lag), streamed?.count ? `99 % within ${milliseconds(streamed.percent_99)}` : ""],
-      ["Candles today", count(sum(all, "candles_today")), `${count(sum(all, "recorded"))} since the start`],
-      ["Healing", count(sum(all, "healing_candles")), parts([sum(all, "healed"), "healed"], [sum(all, "explained"), "explained"], [sum(all, "unhealable"), "given up"]) || "no gap since the start"],
-      ["Connections", count(sum(all, "connections")), parts([sum(all, "reconnects"), "reconnects"], [sum(all, "rotations"), "rotations"]) || "no reconnect"],
-      ["Not flushed yet", count(sum(all, "buffered")), `${bytes(sum(all, "journal_bytes"))} journal`],
-    ];
-    if (sum(all, "refusals") || largest(all, "commit_waits_ms") > 1000) {
-      tiles.push(["Disk refuses", count(sum(all, "refusals")), `waiting ${milliseconds(largest(all, "commit_waits_ms"))}`, "bad"]);
-    }
-    if (one.disk) {
-      const { free_bytes: free, growth_bytes_a_day: growth } = one.disk;
-      const days = growth ? Math.floor(free / growth) : null;
-      tiles.push(["Disk left", bytes(free), days === null ? "" : `full in ${count(days)} days`, days !== null && days < 14 ? "bad" : ""]);
-    }
-    if (one.started_at_ms) tiles.push(["Running for", span(one.at_ms - one.started_at_ms), one.version ? `lakewriter ${one.version}` : ""]);
-    return tiles;
-  }
-
   #markets() {
     const markets = this.recorders.flatMap((each) => each.markets ?? []);
     this.byId("markets-card").hidden = !markets.length;
     if (!markets.length) return;
     const one = this.recorders[0];
-    this.byId("recorder-name").textContent = this.recorders.map((each) => `${each.recorder} on ${each.host}, pid ${each.pid}`).join("; ");
+    this.byId("recorder-name").textContent = this.recorders
+      .map(
+        (each) =>
+          `${each.recorder} on ${each.host}, pid ${each.pid}, for ${span(this.state.at_ms - each.started_at_ms)}`,
+      )
+      .join("; ");
     const rows = markets.map((market) => {
       const offset = market.clock_offset_ms;
-      const rate = market.clock_rate !== 1 ? `runs ${+market.clock_rate.toFixed(2)} times as fast` : offset === null ? "unknown" : milliseconds(offset);
-      const cells = [market.market.replace("_", " "), ...["series", "connections", "reconnects", "rotations", "replaced"].map((name) => count(market[name])), rate];
+      const rate =
+        market.clock_rate !== 1
+          ? `runs ${+market.clock_rate.toFixed(2)} times as fast`
+          : offset === null
+            ? "unknown"
+            : milliseconds(offset);
+      const cells = [
+        market.market.replace("_", " "),
+        ...["series", "connections", "reconnects", "rotations", "replaced"].map((name) =>
+          count(market[name]),
+        ),
+        rate,
+      ];
       const row = element("tr");
       cells.forEach((text, at) => {
         const cell = element("td", at ? "num" : "", text);
@@ -132,23 +127,96 @@ export class StatusPanel {
     this.byId("markets").tBodies[0].replaceChildren(...rows);
     this.byId("lags").replaceChildren(
       ...[
-        ["Streamed candles, from end to disk", spread(one.streamed_ms)],
+        ["Streamed, end to disk", spread(one.streamed_ms)],
         ["Candles from REST", spread(one.rest_ms)],
         ["Journal commits", spread(one.commit_ms)],
         ["Candles in a commit", one.commit_candles?.count ? `up to ${count(one.commit_candles.most)}` : "–"],
         ["Waiting for a commit", `${count(one.queued)} of ${count(one.queue_max)}`],
-        ["Last flush", one.last_flush ? `${count(one.last_flush.candles)} candles in ${one.last_flush.seconds.toFixed(2)} s` : "none yet"],
+        [
+          "Last flush",
+          one.last_flush
+            ? `${count(one.last_flush.candles)} candles in ${one.last_flush.seconds.toFixed(2)} s`
+            : "none yet",
+        ],
       ].map(([name, value]) => element("div", "", element("dt", "", name), element("dd", "", value))),
     );
   }
 }
 
-function lakeTiles(lake) {
-  const days = lake.full_in_days;
-  const tiles = [];
-  if (lake.file_bytes !== undefined) tiles.push(["Lake", bytes(lake.file_bytes), `${count(lake.files)} files`]);
-  return days === undefined || days === null ? tiles : [...tiles, ["Disk full in", `${count(days)} days`]];
+/** The figures of the living recorders: a name, a value, a detail, and how it looks. */
+function recorderTiles(state, all) {
+  const [one] = all;
+  const late = parts(
+    [state.polled_series, "polled"],
+    [state.silent_series, "silent"],
+    [state.overdue_series, "overdue"],
+  );
+  const streamed = one.streamed_ms;
+  const healing = state.healing_candles;
+  const tiles = [
+    ["Series", count(state.series), late || "all live", late ? "warn" : ""],
+    ["Lag", milliseconds(state.lag_ms), streamed.count ? `99 % in ${milliseconds(streamed.percent_99)}` : ""],
+    ["Candles today", count(state.candles_today), `${count(sum(all, "recorded"))} in all`],
+    [
+      "Healing",
+      count(healing),
+      parts(
+        [sum(all, "healed"), "healed"],
+        [sum(all, "explained"), "explained"],
+        [sum(all, "unhealable"), "given up"],
+      ) || "no gap so far",
+      healing ? "warn" : "",
+    ],
+    [
+      "Connections",
+      count(sum(all, "connections")),
+      parts([sum(all, "reconnects"), "reconnects"], [sum(all, "rotations"), "rotations"]) || "no reconnect",
+    ],
+    ["Not flushed yet", count(state.buffered), `${bytes(state.journal_bytes)} journal`],
+  ];
+  const waits = largest(all, "commit_waits_ms");
+  if (waits > 1000)
+    tiles.unshift(["Disk refuses", milliseconds(waits), `${count(sum(all, "refusals"))} refusals`, "bad"]);
+  return tiles;
 }
+
+/** The figures of the lake. */
+function lakeTiles({ size, disk, gaps }) {
+  const about = size.is_estimated ? "about " : "";
+  const tiles = [
+    ["Lake", bytes(size.file_bytes), `${about}${short(size.rows)} rows`],
+  ];
+  if (gaps.reasonless_candles) {
+    tiles.unshift([
+      "Open gaps",
+      count(gaps.reasonless_candles),
+      `of ${count(gaps.reasonless_series)} series`,
+      "bad",
+    ]);
+  }
+  if (disk) {
+    const days = disk.days_until_full;
+    const full =
+      days === null
+        ? `of ${bytes(disk.total_bytes)}`
+        : days > 3650
+          ? "full in 10 years or more"
+          : `full in ${count(Math.floor(days))} days`;
+    tiles.push([
+      "Disk left",
+      bytes(disk.free_bytes),
+      full,
+      days !== null && days < FULL_SOON_DAYS ? "bad" : "",
+    ]);
+  }
+  return tiles;
+}
+
+const parts = (...named) =>
+  named
+    .filter(([number]) => number)
+    .map(([number, what]) => `${count(number)} ${what}`)
+    .join(", ");
 
 const sum = (all, name) => all.reduce((total, each) => total + (each[name] ?? 0), 0);
 
@@ -160,8 +228,4 @@ function largest(all, name) {
 function spread(distribution) {
   if (!distribution?.count) return "–";
   return `half ${milliseconds(distribution.half)}, 99 % ${milliseconds(distribution.percent_99)}`;
-}
-
-function set(place, text) {
-  if (place.textContent !== text) place.textContent = text;
 }
