@@ -214,7 +214,7 @@ def test_the_sql_box_answers_and_refuses(browser: Any, quiet: str) -> None:
         assert page.inner_text("#sql-answer tbody td") == "<img src=x onerror=alert(1)>"
         run_sql(
             page,
-            "SELECT candle_begin_time, open, high, low, close FROM candles WHERE symbol = 'BTCUSDT' LIMIT 50",
+            "SELECT candle_begin_time, open, high, low, close FROM candles WHERE symbol = 'BTCUSDT' ORDER BY 1 LIMIT 50",
         )
         page.click("#sql-views [data-view=chart]")
         page.wait_for_selector("#sql-chart canvas")

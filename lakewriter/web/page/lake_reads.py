@@ -39,8 +39,8 @@ from lakewriter.web.page.questions import (
 # otherwise have half a million empty places for a year.
 MISSING_PLACES_MAX = 300
 
-# Files whose footers are read for the gaps. A footer on a disk takes some 0.3 ms.
-GAP_FILES_MAX = 10_000
+# Files that are looked at for the gaps. A file with a gap on a disk takes some 1 ms.
+GAP_FILES_MAX = 3_000
 REMOTE_GAP_FILES_MAX = 500
 
 # The size of a large lake takes seconds to measure, and changes slowly.
