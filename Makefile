@@ -69,6 +69,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/periods.py
 	$(BIN)/python benchmarks/cookbook.py
+	$(BIN)/python benchmarks/asked.py
 
 clean:
 	rm -rf $(VENV) demo-data site .cache

@@ -45,7 +45,7 @@ subscriptions = [
 #log_candles = false
 #summary_every = "1h"
 
-# Where the recorder answers /healthz, /metrics and /status.json. It needs lakewriter[http].
+# Where the recorder serves a page, /healthz, /metrics and /status.json. It needs lakewriter[http].
 #http = "127.0.0.1:9464"
 
 # A directory of your own saved queries, beside this file unless it begins with / or ~.

@@ -11,16 +11,19 @@ from lakewriter.recording.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
-OPTION = "--http"
-
 
 @contextlib.contextmanager
-def bound_http(address: str | None) -> Iterator[list[socket.socket]]:
+def bound_http(option: str | None, configured: str | None) -> Iterator[list[socket.socket]]:
     """Bind the address of the HTTP server during the context; yield no socket without an address.
+
+    Args:
+        option: the address of the command line, which overrides the config's.
+        configured: the address of the config.
 
     Raises:
         UsageError: if the address is invalid or in use, or a package is missing.
     """
+    address, what = (configured, "http") if option is None else (option, "--http")
     if address is None:
         yield []
         return
@@ -28,9 +31,9 @@ def bound_http(address: str | None) -> Iterator[list[socket.socket]]:
     from lakewriter.web.recorder_routes import check_metrics
     from lakewriter.web.server import bind, parse_address
 
-    parsed = parse_address(address, OPTION)
-    check_metrics(OPTION)
-    listeners = bind(parsed, OPTION)
+    parsed = parse_address(address, what)
+    check_metrics(what)
+    listeners = bind(parsed, what)
     try:
         yield listeners
     finally:

@@ -65,7 +65,8 @@ def _failure(status: RecorderStatus) -> str:
         return ""
     first = late[0]
     lacks = ", and REST lacks it too" if first.is_absent else ""
-    more = f"; {status.overdue_series - 1} more series are overdue" if status.overdue_series > 1 else ""
+    others = status.overdue_series - 1
+    more = f"; {others} more series {'is' if others == 1 else 'are'} overdue" if others else ""
     return (
         f"{first.market} {first.symbol} {first.interval}: a candle is overdue by"
         f" {first.overdue_ms // 1000} s{lacks}{more}"

@@ -57,7 +57,7 @@ def parse_address(text: str, what: str) -> Address:
     """Parse "HOST:PORT", "[IPv6]:PORT", or a port of the loopback address.
 
     Args:
-        what: the option's name, for the error.
+        what: the name of the option, or of the config's key, for the error.
 
     Raises:
         UsageError: if the text is not an address.
@@ -68,7 +68,7 @@ def parse_address(text: str, what: str) -> Address:
     elif ":" in host:
         colon = ""  # an IPv6 address needs brackets
     if (not colon and host) or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"{what}: {text!r} is not HOST:PORT", f"{what} {LOOPBACK}:9464")
+        raise UsageError(f"{what}: {text!r} is not HOST:PORT", _setting(what, Address(LOOPBACK, 9464)))
     return Address(host or LOOPBACK, int(port))
 
 
@@ -76,7 +76,7 @@ def bind(address: Address, what: str) -> list[socket.socket]:
     """Bind and return a listening socket for each address of a host.
 
     Args:
-        what: the option's name, for the error.
+        what: the name of the option, or of the config's key, for the error.
 
     Raises:
         UsageError: if the host is unknown or not of this machine, or the port is in use.
@@ -87,7 +87,9 @@ def bind(address: Address, what: str) -> list[socket.socket]:
         )
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
-        raise UsageError(f"{what} {address}: {reason}", f"{what} {LOOPBACK}:{address.port}") from None
+        raise UsageError(
+            f"{what} {address}: {reason}", _setting(what, Address(LOOPBACK, address.port))
+        ) from None
     sockets: list[socket.socket] = []
     refused: OSError | None = None
     for family, kind, protocol, _, sockaddr in dict.fromkeys(found):
@@ -123,8 +125,13 @@ def _bound(family: int, kind: int, protocol: int, sockaddr: tuple[object, ...]) 
 
 def _hint(error: OSError, address: Address, what: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"another recorder may use it; a free port: {what} {Address(address.host, 0)}"
-    return f"{what} {LOOPBACK}:9464"
+        return f"another recorder may use it; a free port: {_setting(what, Address(address.host, 0))}"
+    return _setting(what, Address(LOOPBACK, 9464))
+
+
+def _setting(what: str, address: Address) -> str:
+    """Return an option with its value, or a key of the config with its value."""
+    return f"{what} {address}" if what.startswith("--") else f'{what} = "{address}"'
 
 
 def url_of(listener: socket.socket) -> str:

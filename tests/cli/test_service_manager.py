@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -62,13 +63,19 @@ class Manager:
             self._socket.close()
 
 
-async def health(port: int) -> tuple[int, dict[str, object]]:
-    """Return the status and the content of /healthz."""
+async def get(port: int, path: str) -> tuple[int, bytes]:
+    """Return the status and the content of a path."""
     async with (
         aiohttp.ClientSession() as client,
-        client.get(f"http://127.0.0.1:{port}/healthz") as answer,
+        client.get(f"http://127.0.0.1:{port}{path}") as answer,
     ):
-        return answer.status, await answer.json()
+        return answer.status, await answer.read()
+
+
+async def health(port: int) -> tuple[int, dict[str, object]]:
+    """Return the status and the content of /healthz."""
+    status, content = await get(port, "/healthz")
+    return status, json.loads(content)
 
 
 def free_port() -> int:
@@ -116,6 +123,10 @@ async def test_ready_with_the_first_candle_and_fed_while_candles_come(tmp_path: 
             assert not manager.status().startswith(("0 ", "starting: no candle"))
             await until(lambda: manager.status().startswith(tuple("123456789")))
             assert (await health(port))[0] == 200
+            assert b"<html" in (await get(port, "/"))[1]
+            # A child process reads the lake.
+            status, series = await get(port, "/page/series.json")
+            assert (status, b"BTCUSDT" in series) == (200, True), series
 
             silence()
             await until(lambda: manager.status().startswith("failing: spot "))

@@ -62,12 +62,12 @@ def python(directory: Path, code: str) -> list[str]:
 
 def test_the_service_does_not_repeat_a_broken_config(tmp_path: Path) -> None:
     """The systemd unit does not restart a recorder that exits because of a broken config."""
-    unit = block("ini", "[Service]")
+    unit = (REPOSITORY / "deploy" / "systemd" / "lakewriter.service").read_text()
     command = re.search(r"ExecStart=\S+ (.*)", unit)
     assert command and "Restart=always" in unit
     broken = tmp_path / "lakewriter.toml"
     broken.write_text("subscriptions = 5")
-    arguments = command[1].replace("/etc/lakewriter.toml", str(broken)).split()
+    arguments = command[1].replace("/etc/lakewriter/lakewriter.toml", str(broken)).split()
     assert f"RestartPreventExitStatus={run(*arguments).returncode}\n" in unit
 
 

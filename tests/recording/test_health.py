@@ -44,6 +44,8 @@ def test_overdue_candles_are_a_failure() -> None:
     assert (health.status, health.reason) == ("failing", "spot BTCUSDT 1m: a candle is overdue by 60 s")
     health = judge(status(**{**overdue(90_000), "overdue_series": 3}))
     assert health.reason == "spot BTCUSDT 1m: a candle is overdue by 90 s; 2 more series are overdue"
+    health = judge(status(**{**overdue(90_000), "overdue_series": 2}))
+    assert health.reason.endswith("; 1 more series is overdue")
     # Also before the first candle, so that the reason is not hidden.
     assert judge(status(last=None, **overdue(90_000))).status == "failing"
 

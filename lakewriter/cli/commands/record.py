@@ -119,7 +119,7 @@ def command(
         for entry in settings.subscriptions:
             # Check `--exchange` and proxies before the lake is created.
             check_proxies(config.market(entry.market, exchange))
-        with bound_http(http or config.http) as listeners:
+        with bound_http(http, config.http) as listeners:
             store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
             progress = log_options.start(config)
             asyncio.run(_record(store, config, given_options, settings, duration_s, progress, listeners))

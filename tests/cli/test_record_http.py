@@ -1,0 +1,56 @@
+"""`lakewriter record --http` with a wrong address: one clear line, before anything is recorded."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from support.running import python_child, run
+
+RECORD = ("record", "spot:BTCUSDT:1m", "--exchange", "http://127.0.0.1:1", "--duration", "1s")
+
+
+def refused(tmp_path: Path, *arguments: str) -> str:
+    """Run a recorder that refuses its arguments; return what it says, after a look for its lake."""
+    done = run(*RECORD, *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert not (tmp_path / "data").exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "::1:9464", "127.0.0.1:99999"])
+def test_a_wrong_address(tmp_path: Path, address: str) -> None:
+    """The line quotes the address, and the hint is one that works."""
+    said = refused(tmp_path, "--http", address)
+    assert said == f"lakewriter: --http: {address!r} is not HOST:PORT\n  --http 127.0.0.1:9464\n"
+
+
+def test_a_wrong_address_in_the_config(tmp_path: Path) -> None:
+    """The line names the key; the command line overrides it."""
+    (tmp_path / "lakewriter.toml").write_text('http = "9464x"\n')
+    said = refused(tmp_path)
+    assert said == "lakewriter: http: '9464x' is not HOST:PORT\n  http = \"127.0.0.1:9464\"\n"
+    assert "--http: 'y' is not" in refused(tmp_path, "--http", "y")
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    """Two recorders cannot have one port; the second one says so at its start."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused(tmp_path, "--http", str(port))
+    assert said.splitlines()[0] == f"lakewriter: --http 127.0.0.1:{port}: Address already in use"
+
+
+def test_without_the_package(tmp_path: Path) -> None:
+    """Without prometheus-client the line says what to install."""
+    code = (
+        "import sys; sys.modules['prometheus_client'] = None; sys.stderr = sys.stdout\n"
+        "from lakewriter.cli import main; sys.argv[0] = 'lakewriter'; main()"
+    )
+    with python_child(code, *RECORD, "--lake", tmp_path / "data", "--http", "0") as recorder:
+        said, _ = recorder.communicate()
+    assert recorder.returncode == 2
+    assert (
+        said == "lakewriter: --http: prometheus-client is not installed\n  pip install 'lakewriter[http]'\n"
+    )
+    assert not (tmp_path / "data").exists()
