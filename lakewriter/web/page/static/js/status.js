@@ -162,7 +162,6 @@ function recorderTiles(state, all) {
       count(healing),
       parts(
         [sum(all, "healed"), "healed"],
-        [sum(all, "explained"), "explained"],
         [sum(all, "unhealable"), "given up"],
       ) || "no gap so far",
       healing ? "warn" : "",
