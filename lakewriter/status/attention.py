@@ -14,7 +14,7 @@ from lakewriter.recording.status import CLOCK_OFF_MS, COMMIT_WAITS_MS, RecorderS
 from lakewriter.series import Series
 from lakewriter.status.facts import Attention, LakeStatus
 from lakewriter.status.recorders import RecorderFacts
-from lakewriter.status.wording import are, counted, duration_text
+from lakewriter.status.wording import are, counted, duration_text, size_text
 from lakewriter.subscribed_period import COMMAND_LINE
 from lakewriter.suggested_commands import command_line, subscriptions_command
 
@@ -24,6 +24,11 @@ HANGS_MS = 30_000
 # A late candle is requested from REST at once. One that is late for longer, in real time, is
 # a finding. So is a series that brought nothing for this long.
 LATE_MS = 60_000
+
+# A disk is full if less is free than both limits. Some file systems slow down before.
+FULL_BYTES = 100_000_000
+FULL_FILES = 1_000
+FULL_SHARE = 0.01
 
 # A market's time is known within seconds of the start, if REST answers.
 TIME_UNKNOWN_MS = 60_000
@@ -40,6 +45,7 @@ def attention(status: LakeStatus, lake: str | None) -> tuple[Attention, ...]:
     """
     living = [(fact, fact.status) for fact in status.recorders if fact.status and fact.state == "recording"]
     found: list[Attention] = []
+    found += _disk_full(status)
     for fact, own in living:
         found += _hanging(fact, own, status.at_ms)
         found += _refused(own, status.lake)
@@ -175,9 +181,30 @@ def _gaps(status: LakeStatus, lake: str | None) -> Iterator[Attention]:
         )
 
 
+def _disk_full(status: LakeStatus) -> Iterator[Attention]:
+    disk = status.disk
+    if disk is None:
+        return
+    left = ""
+    if disk.free_bytes < min(FULL_BYTES, disk.total_bytes * FULL_SHARE):
+        left = f"{size_text(disk.free_bytes)} {are(disk.free_bytes)} left"
+    elif disk.free_files is not None and disk.free_files < min(
+        FULL_FILES, (disk.total_files or 0) * FULL_SHARE
+    ):
+        left = f"{counted(disk.free_files, 'file')} can still be created"
+    if left:
+        options = "-h" if "left" in left else "-i"
+        yield Attention("disk_full", f"the disk is full: {left}", shlex.join(["df", options, status.lake]))
+
+
 def _disk(status: LakeStatus, lake: str | None) -> Iterator[Attention]:
     disk = status.disk
-    if disk is None or disk.days_until_full is None or disk.days_until_full > FULL_SOON_DAYS:
+    if (
+        any(_disk_full(status))
+        or disk is None
+        or disk.days_until_full is None
+        or disk.days_until_full > FULL_SOON_DAYS
+    ):
         return
     days = disk.days_until_full
     when = f"in {days:.1f} days" if days >= 1 else f"in {duration_text(days * DAY_MS)}"

@@ -17,6 +17,8 @@ class DiskState(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         free_bytes: bytes that this user may still write.
         total_bytes: the size of the disk.
+        free_files, total_files: files that can still be created, and all; None if the disk has
+            no such limit.
         growth_bytes_a_day: the growth that the forecast uses; None if unknown.
         growth_is_measured: whether a recorder measured the free bytes for an hour or more, so
             that the growth is of all programs. Otherwise it is the growth of the recorded
@@ -26,6 +28,8 @@ class DiskState(msgspec.Struct, frozen=True, kw_only=True):
 
     free_bytes: int
     total_bytes: int
+    free_files: int | None
+    total_files: int | None
     growth_bytes_a_day: int | None
     growth_is_measured: bool
     days_until_full: float | None
@@ -34,6 +38,7 @@ class DiskState(msgspec.Struct, frozen=True, kw_only=True):
 AttentionKind = Literal[
     "dead_recorder",
     "hanging_recorder",
+    "disk_full",
     "disk_refuses",
     "overdue",
     "time_unknown",

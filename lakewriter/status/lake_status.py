@@ -5,7 +5,7 @@ all else. `lake_status` measures the size unless the caller passes one. So a pag
 asked each second measures the size once a minute, and passes it in between.
 """
 
-import shutil
+import os
 from collections.abc import Sequence
 
 import msgspec
@@ -101,7 +101,8 @@ def _recording_since_ms(living: Sequence[RecorderStatus], now_ms: int) -> int | 
 def _disk(store: LakeStore, living: Sequence[RecorderStatus], size: LakeSize) -> DiskState | None:
     if store.is_remote:
         return None
-    usage = shutil.disk_usage(store.root)
+    usage = os.statvfs(store.root)
+    free_bytes, has_files = usage.f_bavail * usage.f_frsize, usage.f_files > 0
     measured = max(
         (own.disk.growth_bytes_a_day for own in living if own.disk and own.disk.growth_bytes_a_day),
         default=None,
@@ -110,9 +111,11 @@ def _disk(store: LakeStore, living: Sequence[RecorderStatus], size: LakeSize) ->
     rate = max((each.clock_rate for own in living for each in own.markets), default=1.0)
     growth = measured if measured is not None else round(size.growth_bytes_a_day * rate)
     return DiskState(
-        free_bytes=usage.free,
-        total_bytes=usage.total,
+        free_bytes=free_bytes,
+        total_bytes=usage.f_blocks * usage.f_frsize,
+        free_files=usage.f_favail if has_files else None,
+        total_files=usage.f_files if has_files else None,
         growth_bytes_a_day=growth or None,
         growth_is_measured=measured is not None,
-        days_until_full=days_until_full(usage.free, growth),
+        days_until_full=days_until_full(free_bytes, growth),
     )

@@ -5,9 +5,10 @@ read. Of a larger lake on a disk, the directories of each series are counted, an
 partitions are sized. The rows are estimated from the footers of some files, unless the
 lake is small.
 
-Cost: about 0.5 s of processor time for 10,000 partitions on a local disk, and 2 s for a
-million. On an object store, a listing request for each series, and some files. A caller
-that shows the status often measures the size once a minute.
+Cost, in processor time on a local disk: 0.5 s for 10,000 partitions, measured; 0.9 s for
+50,000 of 1,000 series; above, some microseconds for each. On an object store, a listing
+request for each series, and some files. A caller that shows the status often measures the
+size once a minute.
 """
 
 from collections.abc import Iterable, Iterator

@@ -77,6 +77,8 @@ def test_a_report_has_the_numbers() -> None:
         disk=DiskState(
             free_bytes=57 * 10**9,
             total_bytes=252 * 10**9,
+            free_files=None,
+            total_files=None,
             growth_bytes_a_day=140_000_000,
             growth_is_measured=True,
             days_until_full=407.1,

@@ -25,9 +25,9 @@ LATER_S = 4e9
 
 # Below the lake's root nothing else may be, partitions' own files and temporary ones aside.
 _KNOWN = re.compile(
-    r"_lakewriter/(lake\.json|compacted\.json|restraint\.json|locks/[0-9a-f]{2}|journal/lock"
+    r"_lakewriter/(lake\.json|compacted\.json|last_compaction\.json|restraint\.json|locks/[0-9a-f]{2}|journal/lock"
     r"|gaps/[^/]+|instruments/[^/]+|subscriptions/[^/]+|forgotten/[^/]+|weight/[^/]+\.json"
-    r"|journal/[^/]+/(lock|\d{8}\.ndjson(\.bad)?))"
+    r"|journal/[^/]+/(lock|status\.json|\d{8}\.ndjson(\.bad)?))"
 )
 _OWN = re.compile(r"market=[^/]+/symbol=[^/]+/interval=[^/]+/date=[^/]+/candles\.parquet")
 

@@ -41,10 +41,12 @@ def silent(ms: int) -> dict[str, Any]:
     }
 
 
-def disk(free: int, growth: int) -> DiskState:
+def disk(free: int, growth: int, total: int = 1000 * GB, files: int | None = None) -> DiskState:
     return DiskState(
         free_bytes=free,
-        total_bytes=1000 * GB,
+        total_bytes=total,
+        free_files=files,
+        total_files=None if files is None else 1_000_000,
         growth_bytes_a_day=growth,
         growth_is_measured=True,
         days_until_full=free / growth,
@@ -68,6 +70,9 @@ FINDINGS = [
     ("unmerged", living(unmerged_partitions=1), "1 partition cannot be merged", "lakewriter verify"),
     ("damaged_journal", a_lake_status(recorder_facts("dead", status=None, damaged=("00000001.ndjson.bad",))), "are kept in 1 file", "ls -l /srv/candles/_lakewriter/journal/db1-812-abc/00000001.ndjson.bad"),
     ("gaps", a_lake_status(gaps=OpenGaps(reasonless_candles=7, reasonless_series=2, example=("spot", "BTCUSDT", "1m"))), "7 candles of spot BTCUSDT 1m and 1 more series are missing", "lakewriter gaps"),
+    ("disk_full", a_lake_status(disk=disk(12_000_000, 10 * GB)), "the disk is full: 12.0 MB are left", "df -h /srv/candles"),
+    ("disk_full", a_lake_status(disk=disk(0, 10 * GB, total=2_000_000)), "the disk is full: 0 bytes are left", "df -h /srv/candles"),
+    ("disk_full", a_lake_status(disk=disk(900 * GB, GB, files=3)), "the disk is full: 3 files can still be created", "df -i /srv/candles"),
     ("disk_full_soon", a_lake_status(disk=disk(32 * GB, 10 * GB)), "full in 3.2 days", "lakewriter forget"),
     ("disk_full_soon", a_lake_status(disk=disk(5 * GB, 10 * GB)), "full in 12 h", "lakewriter forget"),
     ("clock_off", a_lake_status(clock_offset_ms=-3_400), "3.4 s behind the exchange", "timedatectl"),
@@ -106,6 +111,7 @@ QUIET = [
     a_lake_status(recorder_facts(), recorder_facts("dead", journal="db1-1")),
     a_lake_status(clock_offset_ms=1_900),
     a_lake_status(disk=disk(100 * GB, 10 * GB)),
+    a_lake_status(disk=disk(50_000_000, 1_000, total=64_000_000, files=500_000)),
     a_lake_status(gaps=OpenGaps(healing_candles=5, healing_series=1, unchecked_candles=10)),
 ]
 
@@ -137,6 +143,6 @@ def test_findings_are_sorted_by_urgency() -> None:
     status = a_lake_status(
         recorder_facts(status=recorder_status(commit_waits_ms=20_000)),
         clock_offset_ms=9_000,
-        disk=disk(GB, GB),
+        disk=disk(GB, 2 * GB),
     )
     assert [each.kind for each in attention(status, None)] == ["disk_refuses", "disk_full_soon", "clock_off"]
