@@ -9,9 +9,10 @@ import pytest
 from hypothesis import settings
 
 from support.lengths import LONG, either
+from support.seaweed import bucket, seaweed
 from support.side_by_side import played
 
-__all__ = ["played"]  # the fixture
+__all__ = ["bucket", "played", "seaweed"]  # the fixtures
 
 # Hypothesis sets no deadline, since disks and slow machines have none.
 settings.register_profile("lakewriter", deadline=None, max_examples=either(25, 200))

@@ -48,6 +48,7 @@ from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.root import STATE_DIRECTORY
+from lakewriter.lake.storage import StoredBytes
 from lakewriter.partition import Partition, is_candle_file
 from lakewriter.regular_file import read_regular
 
@@ -116,11 +117,19 @@ def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> Compacti
     """Return the partitions to compact. No candle file is opened."""
     known = read_verified(store)
     work, in_order = [], []
-    for found in store.partitions(wanted):
+
+    def in_order_as(found: PartitionDirs) -> VerifiedPartition | None:
+        """Return the earlier check of a partition, if it still holds."""
+        file = found.partition.file
+        checked = known.get(file)
+        if checked is None or list(_ours_to_see(store, found)) != [file]:
+            return None
+        return checked if store.storage.version(file) == checked.version else None
+
+    listed = list(store.partitions(wanted))
+    for found, checked in zip(listed, store.storage.in_parallel(in_order_as, listed), strict=True):
         partition = found.partition
-        ours_to_see = list(_ours_to_see(store, found))
-        checked = known.get(partition.file) if ours_to_see == [partition.file] else None
-        if checked is not None and store.storage.version(partition.file) == checked.version:
+        if checked is not None:
             in_order.append(
                 CompactionResult(
                     partition,
@@ -155,9 +164,9 @@ def sweep_state(store: LakeStore, now_s: float) -> None:
     Args:
         now_s: the time of the clock that stamps files, in seconds since the epoch.
     """
-    below = store.storage.entries(STATE_DIRECTORY).directories
+    below = store.state.entries(STATE_DIRECTORY).directories
     for directory in (STATE_DIRECTORY, *(f"{STATE_DIRECTORY}/{name}" for name in below)):
-        store.storage.sweep(directory, now_s)
+        store.state.sweep(directory, now_s)
 
 
 def compact_partitions(
@@ -176,6 +185,12 @@ def compact_partitions(
         dry_run: whether to change nothing, and yield the results of a real run.
         processes: number of worker processes, or None for one on each core.
     """
+    if store.is_remote:
+        # The work mostly waits for the store; its client must not be used after a fork.
+        yield from store.storage.in_parallel(
+            lambda item: compact_partition(store, item, now_s, dry_run=dry_run), work
+        )
+        return
     processes = processes or os.cpu_count() or 1
     if processes == 1 or len(work) < PROCESS_PARTITIONS_MIN:
         for item in work:
@@ -242,7 +257,7 @@ def compact_partition(
     except LakeError as error:
         return CompactionResult(partition, error=error.what, hint=error.hint)
     except OSError as error:
-        return CompactionResult(partition, error=f"{store.root / partition.path}: {error.strerror}")
+        return CompactionResult(partition, error=f"{store.name}/{partition.path}: {error.strerror}")
 
 
 class _FileToFold(NamedTuple):
@@ -327,7 +342,7 @@ def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_Fil
             path = f"{directory}/{name}"
             if is_candle_file(name) and (found := store.storage.read(path)) is not None:
                 try:
-                    rows, not_closed = _rows_of(item.partition, found.data, store.root / path, now_ms)
+                    rows, not_closed = _rows_of(item.partition, found, f"{store.name}/{path}", now_ms)
                 except LakeError as error:
                     if path == item.partition.file:
                         raise
@@ -337,7 +352,7 @@ def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_Fil
     return files, refused
 
 
-def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tuple[pa.Table, int]:
+def _rows_of(partition: Partition, found: StoredBytes, name: str, now_ms: int) -> tuple[pa.Table, int]:
     """Return the closed rows of a file, and the number of open ones.
 
     Foreign rows get their end times from the grid.
@@ -346,7 +361,7 @@ def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tupl
         LakeError: if the file cannot be read, or has rows of another period or series. Each
             foreign row must also be a possible candle.
     """
-    name = str(path)
+    data = found.data
     if name.endswith(partition.file):
         rows, not_closed = decode(data, name), 0
     else:
@@ -361,7 +376,7 @@ def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tupl
         raise LakeError(f"{name}: {why}", _MEND)
     at = SCHEMA.get_field_index("candle_end_time")
     stops = ends(grid, candles.begin)
-    closed = closed_rows(stops, None, now_ms, path.stat().st_mtime_ns // 10**6)
+    closed = closed_rows(stops, None, now_ms, found.modified_ms)
     rows = rows.set_column(at, SCHEMA.field(at), pa.array(stops).view(SCHEMA.field(at).type))
     return rows.filter(pa.array(closed)), not_closed + int((~closed).sum())
 
@@ -410,9 +425,7 @@ def _without_folded(store: LakeStore, item: PartitionDirs, folded: _Folded) -> C
             continue
         with store.storage.exclusive(directory):
             gone += [file.name for file in files if _remove_if_unchanged(store, file)]
-            if is_further:
-                store.storage.prune(directory)
-        directories_removed += is_further and not (store.root / directory).exists()
+            directories_removed += is_further and store.storage.prune(directory)
     return result._replace(
         files_removed=(*result.files_removed, *gone), directories_removed=directories_removed
     )

@@ -134,7 +134,7 @@ def record_start(store: LakeStore, planned: dict[Series, Removed], purpose: Forg
     """
     command = secrets.token_hex(8)
     lines = [_forgotten(series, went, purpose, command) for series, went in planned.items()]
-    with store.storage.exclusive(FORGOTTEN_DIRECTORY):
+    with store.state.exclusive(FORGOTTEN_DIRECTORY):
         known, unreadable = _read(store.state_dir / FORGOTTEN_FILE)
         _write(store.state_dir, [*known, *lines], unreadable)
     return command
@@ -160,7 +160,7 @@ def record_finish(
         for series, each in went.items()
         if each.candles
     ]
-    with store.storage.exclusive(FORGOTTEN_DIRECTORY):
+    with store.state.exclusive(FORGOTTEN_DIRECTORY):
         known, unreadable = _read(store.state_dir / FORGOTTEN_FILE)
         others = [line for line in known if line.id != command]
         _write(store.state_dir, _without_repeats([*others, *done]), unreadable)

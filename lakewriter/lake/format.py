@@ -10,6 +10,7 @@ import msgspec
 from lakewriter.errors import LakeError
 from lakewriter.lake.durable import write_durably
 from lakewriter.lake.root import STATE_DIRECTORY
+from lakewriter.lake.storage import ChangedError, Storage
 from lakewriter.regular_file import read_regular
 
 FORMAT_NAME = f"{STATE_DIRECTORY}/lake.json"
@@ -17,6 +18,9 @@ FORMAT_NAME = f"{STATE_DIRECTORY}/lake.json"
 # In format 1 every partition is a day. Since format 2 the interval sets the partition's period.
 FORMAT_VERSION = 2
 FORMAT_BYTES_MAX = 64 * 1024
+
+# An attempt fails if another writer replaced lake.json in between.
+_TRIES_MAX = 10
 
 
 class LakeFormat(msgspec.Struct, frozen=True):
@@ -88,6 +92,32 @@ def upgrade_format(root: Path) -> None:
     found = read_format(root)
     if found is not None:
         _write_unless_ours(root, found)
+
+
+def write_stored_format(storage: Storage, lake: str, created_by: str | None) -> None:
+    """Write lake.json to an object store, unless it exists with our format.
+
+    Args:
+        lake: the lake's name in errors.
+        created_by: the program that creates a missing lake.json, or None to leave it missing.
+
+    Raises:
+        LakeError: as `read_format`, or if the store refuses.
+
+    Crash: the old file or the new one is there, whole.
+    """
+    for _ in range(_TRIES_MAX):
+        found = storage.read(FORMAT_NAME)
+        known = None if found is None else check_format(found.data, f"{lake}/{FORMAT_NAME}", lake)
+        if (known is None and created_by is None) or (known and known.format_version >= FORMAT_VERSION):
+            return
+        ours = LakeFormat(FORMAT_VERSION, known.created_by if known else created_by or "")
+        try:
+            storage.replace(FORMAT_NAME, msgspec.json.encode(ours) + b"\n", found.version if found else None)
+        except ChangedError:
+            continue
+        return
+    raise LakeError(f"lake: {lake}/{FORMAT_NAME}: changed during every attempt to write it", "try again")
 
 
 def _write_unless_ours(root: Path, found: LakeFormat) -> None:

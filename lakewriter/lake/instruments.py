@@ -94,7 +94,7 @@ def record_instruments(store: LakeStore, market: str, instruments: Iterable[Inst
     """
     directory = store.state_dir / INSTRUMENTS_DIRECTORY
     path = directory / f"{market}{_SUFFIX}"
-    with store.storage.exclusive(f"{INSTRUMENTS_DIRECTORY}/{market}"):
+    with store.state.exclusive(f"{INSTRUMENTS_DIRECTORY}/{market}"):
         make_directories(store.state_dir, directory)
         rows = _FILE.read_to_replace(path)
         answered_ms = max((row.last_seen_ms for row in rows), default=now_ms)

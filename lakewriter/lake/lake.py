@@ -18,12 +18,12 @@ import pyarrow as pa
 from lakewriter.candle import VALUE_COLUMNS, IntArray, deduplicate, int_column
 from lakewriter.errors import LakeError
 from lakewriter.lake.durable import make_directories
-from lakewriter.lake.format import read_format, upgrade_format, write_format
+from lakewriter.lake.format import read_format, upgrade_format, write_format, write_stored_format
 from lakewriter.lake.listing import Catalogue, LocalCatalogue, PartitionDirs, PartitionFiles
 from lakewriter.lake.parquet import decode, encode_next, import_parquet, read_header
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.root import STATE_DIRECTORY, check_can_be_lake, check_is_lake, local_root
-from lakewriter.lake.storage import ChangedError, LocalStorage, Replacement, Storage
+from lakewriter.lake.storage import ChangedError, LocalStorage, Replacement, Storage, StoredBytes
 from lakewriter.lake.unflushed import Unflushed, UnflushedCache
 from lakewriter.partition import Partition, checked_partition
 from lakewriter.series import Series
@@ -86,6 +86,7 @@ class LakeStore:
         catalogue: lists its partitions.
         state_dir: the local directory whose `_lakewriter` has the journals. A lake
             on a disk has its root here.
+        state: the local storage of the state directory, with its locks; None for the lake's own.
         endpoint, region: the object store's endpoint and region, or "" for the defaults.
     """
 
@@ -96,6 +97,7 @@ class LakeStore:
         catalogue: Catalogue,
         state_dir: Path,
         *,
+        state: Storage | None = None,
         endpoint: str = "",
         region: str = "",
     ) -> None:
@@ -103,6 +105,7 @@ class LakeStore:
         self.storage = storage
         self.catalogue = catalogue
         self.state_dir = state_dir
+        self.state = state or storage
         self.endpoint = endpoint
         self.region = region
         self._has_our_format = False
@@ -294,7 +297,11 @@ class LakeStore:
         for partition, rows in items:
             parts.setdefault(partition, []).append(rows)
         with self.storage.exclusive(*(partition.path for partition in parts)):
-            changes = {partition: self._change(partition, tables) for partition, tables in parts.items()}
+            stored = self.storage.in_parallel(self.storage.read, [partition.file for partition in parts])
+            changes = {
+                partition: self._change(partition, tables, found)
+                for (partition, tables), found in zip(parts.items(), stored, strict=True)
+            }
             replacements = [each.replacement for each in changes.values() if each.replacement is not None]
             versions = self.storage.replace_all(replacements)
         overtaken = {
@@ -328,7 +335,7 @@ class LakeStore:
         try:
             return once() if dry_run else self.with_exclusive_retry(partition, once)
         except OSError as error:
-            raise LakeError(f"{self.root / partition.path}: {error.strerror}") from None
+            raise LakeError(f"{self.name}/{partition.path}: {error.strerror}") from None
 
     def with_exclusive_retry(self, partition: Partition, once: Callable[[], T]) -> T:
         """Read and replace a partition's file under its lock, and return the result of `once`.
@@ -353,7 +360,10 @@ class LakeStore:
     def _upgrade_format(self) -> None:
         """Upgrade the lake's format before the first write."""
         if not self._has_our_format:
-            upgrade_format(self.root)
+            if self.is_remote:
+                write_stored_format(self.storage, self.name, None)
+            else:
+                upgrade_format(self.root)
             self._has_our_format = True
 
     def sweep(self, partition: Partition) -> None:
@@ -365,13 +375,12 @@ class LakeStore:
             self.storage.sweep(partition.path, math.inf)
 
     def _merge_once(self, partition: Partition, rows: pa.Table) -> Merged:
-        change = self._change(partition, [rows])
+        change = self._change(partition, [rows], self.storage.read(partition.file))
         if change.replacement is not None:
             self.storage.replace(*change.replacement)
         return change.merged[0]
 
-    def _change(self, partition: Partition, parts: Sequence[pa.Table]) -> _Change:
-        found = self.storage.read(partition.file)
+    def _change(self, partition: Partition, parts: Sequence[pa.Table], found: StoredBytes | None) -> _Change:
         table = None if found is None else decode(found.data, f"{self.name}/{partition.file}")
         done = []
         for rows in parts:

@@ -1,15 +1,20 @@
-"""Opening of a lake for reading, on a disk or on an object store."""
+"""Opening of a lake on a disk or on an object store: to read, to change, or to create it."""
 
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lakewriter.errors import LakeError
-from lakewriter.lake.format import FORMAT_NAME, check_format
+from lakewriter.lake.durable import make_directories
+from lakewriter.lake.format import FORMAT_NAME, check_format, write_stored_format
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.root import check_file_names
+from lakewriter.lake.parquet import import_parquet
+from lakewriter.lake.root import STATE_DIRECTORY, check_file_names
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import LEVELS
+
+_LOCKS = f"{STATE_DIRECTORY}/locks"
 
 
 def open_to_read(uri: str, *, keep_listings: bool = False) -> LakeStore:
@@ -31,8 +36,66 @@ def open_to_read(uri: str, *, keep_listings: bool = False) -> LakeStore:
     return store
 
 
-def _open_remote(uri: str) -> LakeStore:
-    """Open an existing lake on an object store.
+def open_to_change(uri: str) -> LakeStore:
+    """Open an existing lake in a directory or on an object store, to change it.
+
+    Raises:
+        UsageError: if the URI is invalid.
+        LakeError: if the URI names no lake, or the lake has a newer format.
+    """
+    if "://" not in uri:
+        return LakeStore.open(uri)
+    store = _open_remote(uri)
+    _make_state(store.state_dir)
+    return store
+
+
+def open_or_empty(uri: str) -> LakeStore:
+    """Open a lake to read. A lake that does not exist is empty, and is not created.
+
+    Raises:
+        UsageError: if the URI is invalid.
+        LakeError: if the lake has a newer format, or the store refuses.
+    """
+    return _open_remote(uri, may_be_absent=True) if "://" in uri else LakeStore.open_or_empty(uri)
+
+
+def create_lake(uri: str, created_by: str) -> LakeStore:
+    """Open a lake in a directory or on an object store, and create what it lacks.
+
+    Raises:
+        UsageError: if the URI is invalid.
+        LakeError: if the lake cannot be created, or has a newer format.
+
+    Crash: the next call creates what is missing.
+    """
+    if "://" not in uri:
+        return LakeStore.create(uri, created_by)
+    store = _open_remote(uri, may_be_absent=True)
+    import_parquet()
+    write_stored_format(store.storage, store.name, created_by)
+    _make_state(store.state_dir)
+    return store
+
+
+def _make_state(state_dir: Path) -> None:
+    """Create the local directory of a remote lake's journals and ledgers.
+
+    Raises:
+        LakeError: if the disk refuses.
+    """
+    try:
+        make_directories(Path(state_dir.anchor), state_dir / _LOCKS)
+    except OSError as error:
+        what = f"state: {error.filename or state_dir}: {error.strerror}"
+        raise LakeError(what, "give a writable directory with --state-dir") from None
+
+
+def _open_remote(uri: str, *, may_be_absent: bool = False) -> LakeStore:
+    """Open a lake on an object store.
+
+    Args:
+        may_be_absent: whether the lake may be missing; its bucket must exist.
 
     Raises:
         UsageError: if the URI is invalid.
@@ -56,7 +119,7 @@ def _open_remote(uri: str) -> LakeStore:
     below, content = storage.in_parallel(lambda read: read(), reads)
     if content is not None:
         check_format(content.data, f"{location.uri}/{FORMAT_NAME}", location.uri)
-    elif not any(name.startswith(f"{LEVELS[0]}=") for name in below.directories):
+    elif not may_be_absent and not any(name.startswith(f"{LEVELS[0]}=") for name in below.directories):
         raise LakeError(
             f"lake: {location.uri} does not exist", "a lake has market=…/ and _lakewriter/ below it"
         )
@@ -65,6 +128,7 @@ def _open_remote(uri: str) -> LakeStore:
         storage,
         RemoteCatalogue(storage),
         location.state_dir,
+        state=LocalStorage(location.state_dir, location.state_dir / _LOCKS),
         endpoint=location.endpoint,
         region=location.region,
     )

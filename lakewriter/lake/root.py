@@ -32,7 +32,7 @@ def local_root(uri: str) -> Path:
     check_file_names()
     if "://" in uri:
         raise LakewriterError(
-            f"lake: {uri}: object stores can only be queried so far", "give a local directory with --lake"
+            f"lake: {uri}: this command needs a lake on a disk so far", "give a local directory with --lake"
         )
     try:
         root = Path(uri).expanduser().resolve()

@@ -2,8 +2,8 @@
 
 Strategy: a storage has bytes under names. A replacement is atomic, and fails if the
 name no longer has the version that the caller read. `LocalStorage` is a local disk.
-`remote.object_store` is an object store: its versions are ETags, `exclusive` takes no
-lock, and it is read-only. `lake.open` chooses the storage for a URI.
+`remote.object_store` is an object store: its versions are ETags, and `exclusive` takes no
+lock. `lake.open` chooses the storage for a URI.
 
 No other module opens, renames or unlinks the files of partitions.
 """
@@ -63,10 +63,17 @@ class ChangedError(Exception):
 
 
 class StoredBytes(NamedTuple):
-    """The content of a name, and its version."""
+    """The content of a name.
+
+    Args:
+        data: all bytes.
+        version: their version.
+        modified_ms: when they were written, by the clock of the disk or the store.
+    """
 
     data: bytes
     version: str
+    modified_ms: int = 0
 
 
 class Replacement(NamedTuple):
@@ -141,8 +148,12 @@ class Storage(Protocol):
     def delete(self, name: str) -> None:
         """Remove a name, if it exists."""
 
-    def prune(self, directory: str) -> None:
-        """Remove a directory if it is empty, then each parent that is empty."""
+    def prune(self, directory: str) -> bool:
+        """Remove a directory if it is empty, then each parent that is empty.
+
+        Returns:
+            whether the directory itself does not exist afterwards.
+        """
 
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:
         """Return a context that excludes other writers of the directories, by locks if the storage has them."""
@@ -271,8 +282,10 @@ class LocalStorage:
                 raise NotRegularError(errno.ENOENT, "a link that leads nowhere", path) from None
             return None
         try:
-            version = _version(named if is_link else os.fstat(fd))
-            return StoredBytes(read_all(fd, path, FILE_BYTES_MAX), version)
+            opened = os.fstat(fd)
+            version = _version(named if is_link else opened)
+            data = read_all(fd, path, FILE_BYTES_MAX)
+            return StoredBytes(data, version, opened.st_mtime_ns // 10**6)
         finally:
             os.close(fd)
 
@@ -384,14 +397,18 @@ class LocalStorage:
             return
         sync_directory(path.parent)
 
-    def prune(self, directory: str) -> None:
+    def prune(self, directory: str) -> bool:
         """Remove a directory if it is empty, then each parent that is empty; the root stays.
 
         The caller excludes writers of the directory itself. If a parent is removed
         while another writer uses it, that writer creates it again.
 
+        Returns:
+            whether the directory itself does not exist afterwards.
+
         Crash: some of the directories are gone; readers ignore empty ones.
         """
+        pruned = self.root / directory
         while directory:
             path = self.root / directory
             try:
@@ -399,11 +416,12 @@ class LocalStorage:
             except FileNotFoundError:
                 pass
             except OSError:
-                return  # it is not empty, or this user may not remove it
+                break  # it is not empty, or this user may not remove it
             else:
                 with contextlib.suppress(FileNotFoundError):
                     sync_directory(path.parent)
             directory = directory.rpartition("/")[0]
+        return not pruned.exists()
 
     @contextlib.contextmanager
     def exclusive(self, *directories: str) -> Iterator[None]:

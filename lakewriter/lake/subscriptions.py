@@ -70,7 +70,7 @@ def confirm_subscriptions(
     other name.
     """
     path = store.state_dir / PERIODS_FILE
-    with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
+    with store.state.exclusive(SUBSCRIPTIONS_DIRECTORY):
         make_directories(store.state_dir, path.parent)
         periods = _FILE.read_to_replace(path)
         after = with_confirmation(periods, confirmation, living_recorders(store.state_dir) - dead)
@@ -106,7 +106,7 @@ def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPe
     """
     path = store.state_dir / PERIODS_FILE
     wanted = set(series)
-    with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
+    with store.state.exclusive(SUBSCRIPTIONS_DIRECTORY):
         make_directories(store.state_dir, path.parent)
         periods = _FILE.read_to_replace(path)
         ended = {period for period in periods if period.is_open and period.series in wanted}

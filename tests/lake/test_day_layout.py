@@ -201,9 +201,10 @@ class DyingStorage(LocalStorage):
         super().delete(name)
         self._step()
 
-    def prune(self, directory: str) -> None:
-        super().prune(directory)
+    def prune(self, directory: str) -> bool:
+        gone = super().prune(directory)
         self._step()
+        return gone
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8])

@@ -132,7 +132,7 @@ def test_impossible_places(opening, uri):
 def test_object_store(opening):
     """An object store is refused, and not taken for a directory."""
     with pytest.raises(
-        LakewriterError, match=r"^lake: s3://bucket/lake: object stores can only be queried so far(\n|$)"
+        LakewriterError, match=r"^lake: s3://bucket/lake: this command needs a lake on a disk so far(\n|$)"
     ):
         opening("s3://bucket/lake")
 

@@ -19,6 +19,7 @@ from lakewriter.lake.compact import (
 )
 from lakewriter.lake.compaction_record import CompactionRecord, write_compaction_record
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.open import open_to_change
 from lakewriter.lake.partition_filter import PartitionFilter
 
 
@@ -66,7 +67,7 @@ def command(
     lakewriter compact --json
     """
     partition_filter = series_options.partition_filter(until)
-    store = LakeStore.open(lake or DEFAULT_LAKE)
+    store = open_to_change(lake or DEFAULT_LAKE)
     started_s = time.monotonic()
     if not dry_run:
         sweep_state(store, time.time())

@@ -6,7 +6,7 @@ import msgspec
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal_replay import Replayed, replay_dead
-from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.open import open_to_change
 
 
 class FlushSummary(msgspec.Struct):
@@ -32,7 +32,7 @@ def command(as_json: bool, lake: str | None) -> None:
     lakewriter flush
     lakewriter flush --lake /srv/candles --json
     """
-    store = LakeStore.open(lake or DEFAULT_LAKE)
+    store = open_to_change(lake or DEFAULT_LAKE)
     summary = FlushSummary()
     for replayed in replay_dead(store):
         _count(summary, replayed)

@@ -17,7 +17,7 @@ from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.import_files import FileResult, ImportJob, check_files, find_files, import_files
 from lakewriter.interval import parse_interval
-from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.open import create_lake
 from lakewriter.market import MARKETS, parse_market, parse_symbol
 from lakewriter.without_pandas import without_pandas
 
@@ -130,7 +130,7 @@ def command(
     if dry_run:
         working = check_files(files, job)
     else:
-        working = import_files(LakeStore.create(lake or DEFAULT_LAKE, __version__), files, job)
+        working = import_files(create_lake(lake or DEFAULT_LAKE, __version__), files, job)
     summary, failures, notes = ImportSummary(dry_run=dry_run), [], []
     with without_pandas(), progress_bar("importing") as progress:
         for imported in progress.track(working, total=len(files)):

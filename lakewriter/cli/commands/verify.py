@@ -21,6 +21,7 @@ from lakewriter.config import Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.coverage.expectation import AHEAD_MS_MAX
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.open import open_to_change
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.market import MARKETS, Market
@@ -126,7 +127,7 @@ def command(
     if repair and against is None:
         raise UsageError("--repair: needs --against", "--against archive --repair")
     partition_filter = series_options.partition_filter(until)
-    store = LakeStore.open(lake or DEFAULT_LAKE)
+    store = open_to_change(lake or DEFAULT_LAKE)
     options = VerifyOptions(frozenset(checks or LOCAL_CHECKS), jumps, _latest_ms(store))
     check_matches("verify", store, partition_filter)
     report = VerifyReport(max_findings)

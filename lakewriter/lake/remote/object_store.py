@@ -1,26 +1,28 @@
 """An object store as a storage: keys below one prefix, and reads of whole objects.
 
-It implements the interface of `storage` read-only. One request returns an object's bytes
-and their version, so no read sees parts of two objects.
+It implements the interface of `storage`. One request returns an object's bytes and their
+version, so no read sees parts of two objects. `conditional_put` replaces objects.
 
 Requests run in worker threads: a request that waits does not hear Ctrl-C.
 """
 
 import contextlib
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
 
 from lakewriter.errors import LakeError, UnreadableError
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch, run_apart
+from lakewriter.lake.remote.conditional_put import ConditionalWriter, version_of
 from lakewriter.lake.remote.location import Location
 from lakewriter.lake.remote.store_errors import is_missing_bucket, store_error
-from lakewriter.lake.storage import FILE_BYTES_MAX, Listing, Replacement, StoredBytes
+from lakewriter.lake.storage import FILE_BYTES_MAX, ChangedError, Listing, Replacement, StoredBytes
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -50,11 +52,15 @@ class ObjectStorage:
         self._store = location.store
         self._prefix = location.prefix
         self._process = os.getpid()
+        writer = f"{_ascii(socket.gethostname())}-{self._process}"
+        self._writer = ConditionalWriter(self._store, self._uri, self._prefix, writer)
 
     @property
     def root(self) -> Path:
         """Raise LakeError: an object store has no local directory."""
-        self._refuse()
+        raise LakeError(
+            f"lake: {self._uri}: its files have no local path", "give a local directory with --lake"
+        )
 
     def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
         """Yield the result of `read` for each thing, in order, with many reads pending."""
@@ -114,29 +120,70 @@ class ObjectStorage:
             found = obstore.get(self._store, key)
             if found.meta["size"] > FILE_BYTES_MAX:
                 raise UnreadableError(f"lake: {self._uri}/{name}: larger than {FILE_BYTES_MAX:,} bytes")
-            return StoredBytes(bytes(found.bytes()), _version(found.meta))
+            modified_ms = int(found.meta["last_modified"].timestamp() * 1000)
+            return StoredBytes(bytes(found.bytes()), version_of(found.meta), modified_ms)
 
         return self._ask_or_none(name, get)
 
     def version(self, name: str) -> str | None:
         """Return a name's version, or None if the name does not exist. This takes one request."""
         key = self._key(name)
-        return self._ask_or_none(name, lambda: _version(obstore.head(self._store, key)))
+        return self._ask_or_none(name, lambda: version_of(obstore.head(self._store, key)))
 
-    def replace(self, name: str, data: bytes, expected: str | None) -> str:  # noqa: ARG002
-        """Raise LakeError: object stores are read-only."""
-        self._refuse()
+    def replace(self, name: str, data: bytes, expected: str | None) -> str:
+        """Replace an object, and return its new version.
 
-    def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:  # noqa: ARG002
-        """Raise LakeError: object stores are read-only."""
-        self._refuse()
+        Raises:
+            ChangedError: if the name has another version now.
+            LakeError: if the store refuses.
 
-    def delete(self, name: str) -> None:  # noqa: ARG002
-        """Raise LakeError: object stores are read-only."""
-        self._refuse()
+        Crash: the object has the old or the new bytes, whole.
+        """
+        return self._ask(name, lambda: self._writer.put(Replacement(name, data, expected)))
 
-    def prune(self, directory: str) -> None:
-        """Return at once: an object store has no directories."""
+    def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:
+        """Replace many objects concurrently.
+
+        Returns:
+            the new version of each object, or None if it did not have the expected version.
+
+        Raises:
+            LakeError: the first one, after every replacement has ended.
+
+        Crash: each object has the old or the new bytes, whole.
+        """
+
+        def put(replacement: Replacement) -> str | LakeError | None:
+            try:
+                return self._ask(replacement.name, lambda: self._writer.put(replacement))
+            except ChangedError:
+                return None
+            except LakeError as error:
+                return error
+
+        versions: list[str | None] = []
+        errors: list[LakeError] = []
+        for done in prefetch(put, replacements, PENDING_MAX):
+            if isinstance(done, LakeError):
+                errors.append(done)
+            else:
+                versions.append(done)
+        if errors:
+            raise errors[0]
+        return versions
+
+    def delete(self, name: str) -> None:
+        """Remove an object, if it exists.
+
+        Raises:
+            LakeError: if the store refuses.
+        """
+        key = self._key(name)
+        self._ask_or_none(name, lambda: obstore.delete(self._store, key))
+
+    def prune(self, directory: str) -> bool:
+        """Return whether a directory has no keys. An object store has no directories of its own."""
+        return not self.tree(directory)
 
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
         """Return an empty context: an object store has no locks."""
@@ -145,12 +192,6 @@ class ObjectStorage:
     def sweep(self, directory: str, now_s: float, *, dry_run: bool = False) -> list[str]:  # noqa: ARG002
         """Return an empty list: an object store has no temporary files."""
         return []
-
-    def _refuse(self) -> NoReturn:
-        raise LakeError(
-            f"lake: {self._uri}: lakewriter only reads object stores so far",
-            "give a local directory with --lake",
-        )
 
     def _key(self, name: str) -> str:
         return self._prefix + name
@@ -186,6 +227,5 @@ class ObjectStorage:
             raise store_error(self._uri, name, error) from None
 
 
-def _version(meta: "obstore.ObjectMeta") -> str:
-    """Return an object's version: Google needs the second part, the others the first."""
-    return f"{meta['e_tag'] or ''} {meta['version'] or ''}"
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()

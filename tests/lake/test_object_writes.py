@@ -1,0 +1,225 @@
+"""Writes to an object store: replaced if unchanged, whatever happens to the reply."""
+
+import random
+import secrets
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from lakewriter.candle import to_table
+from lakewriter.errors import LakeError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.open import create_lake, open_to_read
+from lakewriter.lake.remote.conditional_put import PUT_TRIES_MAX
+from lakewriter.lake.remote.location import locate
+from lakewriter.lake.remote.object_store import ObjectStorage
+from lakewriter.lake.storage import ChangedError, Replacement
+from lakewriter.partition import partition_of
+from support.fault_proxy import FaultProxy
+from support.lakes import rest_candle
+from support.lengths import either
+from support.object_store import Store
+from support.seaweed import Bucket
+
+pytestmark = pytest.mark.slow
+
+NAME = "market=spot/symbol=币安人生USDT/interval=1d/date=2024-01-01/candles.parquet"
+
+
+@pytest.fixture(params=["moto", "seaweed"])
+def uri(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URI of an empty lake."""
+    if request.param == "seaweed":
+        yield request.getfixturevalue("bucket").uri("a lake")
+        return
+    started = Store()
+    yield started.uri("a lake")
+    started.close()
+
+
+@pytest.fixture
+def proxy(bucket: Bucket) -> Iterator[FaultProxy]:
+    """A proxy before SeaweedFS."""
+    started = FaultProxy(bucket.url)
+    yield started
+    started.close()
+
+
+def storage(uri: str) -> ObjectStorage:
+    return ObjectStorage(locate(uri))
+
+
+def test_replace_if_unchanged(uri: str) -> None:
+    """A name is replaced only if it has the version that the caller read, or is absent as expected."""
+    there = storage(uri)
+    first = there.replace(NAME, b"one", None)
+    for expected in (None, "stale ", '"stale" 7'):
+        with pytest.raises(ChangedError):
+            there.replace(NAME, b"two", expected)
+    found = there.read(NAME)
+    assert found is not None and found[:2] == (b"one", first)
+    assert there.version(NAME) == first
+    second = there.replace(NAME, b"two", first)
+    with pytest.raises(ChangedError):
+        there.replace(NAME, b"three", first)
+    found = there.read(NAME)
+    assert found is not None and found[:2] == (b"two", second)
+    there.delete(NAME)
+    there.delete(NAME)
+    assert there.read(NAME) is None
+    with pytest.raises(ChangedError):
+        there.replace(NAME, b"three", second)
+    assert there.tree("") == []  # nothing of the probe is left
+
+
+def test_replace_all(uri: str) -> None:
+    """Many names are replaced at once; those that changed get no version and stay."""
+    there = storage(uri)
+    stale = there.replace("5", b"first", None)
+    there.replace("5", b"of another writer", stale)
+    items = [Replacement(str(number), b"%d" % number, stale if number == 5 else None) for number in range(40)]
+    versions = there.replace_all(items)
+    assert [number for number, version in enumerate(versions) if version is None] == [5]
+    assert versions[:5] == [there.version(str(number)) for number in range(5)]
+    found = there.read("5")
+    assert found is not None and found.data == b"of another writer"
+
+
+@pytest.mark.parametrize("fault", ["lost", "500 after", "cut", "503", "500", "409"])
+@pytest.mark.parametrize("times", [1, 4])
+def test_unclear_end_is_cleared_up(bucket: Bucket, proxy: FaultProxy, fault: str, times: int) -> None:
+    """Whatever a PUT is answered, the caller learns whether its bytes are there."""
+    there = storage(bucket.uri("lake", proxy.url))
+    version = there.replace("known", b"old", None)
+    for name, expected in (("known", version), ("new", None)):
+        proxy.plan.extend([fault] * times)
+        got = there.replace(name, b"ours", expected)
+        proxy.plan.clear()
+        found = there.read(name)
+        assert found is not None and found[:2] == (b"ours", got)
+    assert set(proxy.met) == {fault} and len(proxy.met) in (2 * times, 2 * (times - 1))
+
+
+@pytest.mark.parametrize("fault", ["lost", "409"])
+def test_another_writer_in_between(bucket: Bucket, proxy: FaultProxy, fault: str) -> None:
+    """If another writer replaced the name before the read, the caller has to merge again."""
+    there, other = storage(bucket.uri("lake", proxy.url)), storage(bucket.uri("lake"))
+    version = there.replace("x", b"old", None)
+
+    def overtake() -> str:
+        current = other.version("x")
+        other.replace("x", secrets.token_bytes(8), current)
+        return fault
+
+    proxy.choose = overtake
+    with pytest.raises(ChangedError):
+        there.replace("x", b"ours", version)
+    with pytest.raises(ChangedError):
+        there.replace("x", b"ours", None)
+
+
+def test_store_that_refuses_at_every_attempt(bucket: Bucket, proxy: FaultProxy) -> None:
+    """A refusal at every attempt is an error, and nothing is stored."""
+    there = storage(bucket.uri("lake", proxy.url))
+    version = there.replace("x", b"old", None)
+    proxy.choose = lambda: "409"
+    for name, expected in (("x", version), ("new", None)):
+        with pytest.raises(LakeError, match=rf"^lake: s3://{bucket.name}/lake/{name}: as told"):
+            there.replace(name, b"ours", expected)
+    # An update that is refused by 409 is also retried by the client itself.
+    assert len(proxy.met) >= 2 * PUT_TRIES_MAX
+    assert bucket.keys("lake") == ["lake/x"]
+    assert there.version("x") == version
+
+
+def test_silent_store(bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PUT without an answer in time is tried again."""
+    monkeypatch.setattr("lakewriter.lake.remote.location.SILENCE_S_MAX", 0.5)
+    there = storage(bucket.uri("lake", proxy.url))
+    there.replace("x", b"old", None)
+    proxy.plan.append("stall")
+    version = there.replace("y", b"ours", None)
+    assert proxy.met == ["stall"]
+    assert there.version("y") == version
+
+
+def test_store_that_ignores_conditions() -> None:
+    """Before the first write a store that ignores conditions is refused, and nothing is left behind."""
+    store = Store()
+    proxy = FaultProxy(store.url)
+    try:
+        proxy.drop_conditions = True
+        there = storage(store.uri("lake").replace(store.url, proxy.url))
+        for _ in range(2):
+            with pytest.raises(LakeError, match="the store ignores the conditions") as raised:
+                there.replace("x", b"ours", None)
+        assert "conditional writes" in raised.value.hint
+        assert there.tree("") == []
+    finally:
+        proxy.close()
+        store.close()
+
+
+WRITERS = 16
+PARTITIONS = either(4, 50)
+ROUNDS = either(2, 15)
+
+
+def merge_side_by_side(uris: list[str]) -> list[Exception]:
+    """Merge from one writer for each URI into the same partitions; return their errors."""
+    failed: list[Exception] = []
+
+    def write(writer: int) -> None:
+        try:
+            lake = create_lake(uris[writer], "test")
+            order = random.Random(writer)
+            for number in range(ROUNDS):
+                symbols = [f"S{symbol}USDT" for symbol in range(PARTITIONS)]
+                order.shuffle(symbols)
+                minute = writer * ROUNDS + number
+                rows = [
+                    [rest_candle(minute, symbol=each), rest_candle(1400, symbol=each)] for each in symbols
+                ]
+                items = [(partition_of(each[0]), to_table(each)) for each in rows]
+                for result in lake.merge_many(items):
+                    if isinstance(result, Exception):
+                        raise result
+        except Exception as error:  # noqa: BLE001 - the test's own thread has to see it
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failed
+
+
+def check_candles(lake: LakeStore) -> None:
+    """Check that each candle of each writer is in the lake, once."""
+    found = list(lake.files())
+    assert len(found) == PARTITIONS
+    expected = [rest_candle(minute).begin_ms for minute in (*range(WRITERS * ROUNDS), 1400)]
+    for each in found:
+        assert each.names == (each.partition.file,)
+        table = lake.read(each.partition)
+        assert table is not None
+        assert table["candle_begin_time"].cast("int64").to_pylist() == expected
+
+
+def test_writers_of_the_same_partitions(bucket: Bucket) -> None:
+    """Sixteen writers merge into the same partitions: no candle is lost, and none is there twice."""
+    uri = bucket.uri("lake")
+    assert merge_side_by_side([uri] * WRITERS) == []
+    check_candles(open_to_read(uri))
+
+
+def test_writers_behind_a_bad_network(bucket: Bucket, proxy: FaultProxy) -> None:
+    """The same if one in ten PUTs is lost, refused or cut."""
+    faults = random.Random(1)
+    kinds = ("lost", "500 after", "cut", "503", "500", "409")
+    proxy.choose = lambda: faults.choice(kinds) if faults.random() < 0.1 else None
+    assert merge_side_by_side([bucket.uri("lake", proxy.url)] * WRITERS) == []
+    assert set(proxy.met) == set(kinds) or len(proxy.met) > 5
+    check_candles(open_to_read(bucket.uri("lake")))
