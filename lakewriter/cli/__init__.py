@@ -84,9 +84,10 @@ class _Commands(click.Group):
 
 
 def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--lake` to a command, for use before or after the command's name.
+    """Add `--lake` to a command, for use before or after the command's name, and `--state-dir`.
 
-    The command takes the lake's URI as the keyword argument `lake`.
+    The command takes the lake's URI as the keyword argument `lake`. `--state-dir` sets the
+    environment variable that the lake's location reads.
     """
 
     def parse(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -99,6 +100,21 @@ def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
         escape_stray_logs()
         return chosen
 
+    def set_state_dir(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+        if value == "":
+            raise UsageError("--state-dir: is empty", "give a directory")
+        if value is not None:
+            from lakewriter.lake.root import STATE_VARIABLE
+
+            os.environ[STATE_VARIABLE] = value
+
+    function = click.option(
+        "--state-dir",
+        metavar="DIR",
+        expose_value=False,
+        callback=set_state_dir,
+        help="Local journals and ledgers of a lake on an object store.  [default: one for each lake]",
+    )(function)
     return click.option(
         "--lake",
         metavar="URI",

@@ -28,6 +28,7 @@ from lakewriter.lake.durable import make_directories, write_durably
 from lakewriter.lake.gaps.ledgers import ReportedGap
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY
+from lakewriter.lake.row_file import HOST_MARK
 from lakewriter.partition import is_series
 from lakewriter.ranges import Range, minus, union
 from lakewriter.regular_file import read_regular
@@ -174,10 +175,15 @@ def read_forgotten(root: Path) -> list[Forgotten]:
     Raises:
         LakeError: if the file cannot be read.
     """
-    known, unreadable = _read(root / FORGOTTEN_FILE)
-    if unreadable:
-        log.warning("forget: %s: %d unreadable lines are left out", root / FORGOTTEN_FILE, len(unreadable))
-    return sorted(known, key=lambda each: (each.series, each.ranges[0], each.started_ms))
+    path = root / FORGOTTEN_FILE
+    of_hosts = path.parent.glob(f"{path.stem}{HOST_MARK}*{path.suffix}")
+    found: list[Forgotten] = []
+    for each in (path, *sorted(of_hosts)):
+        known, unreadable = _read(each)
+        if unreadable:
+            log.warning("forget: %s: %d unreadable lines are left out", each, len(unreadable))
+        found += known
+    return sorted(found, key=lambda each: (each.series, each.ranges[0], each.started_ms))
 
 
 def with_forgotten(reported: list[ReportedGap], forgotten: Iterable[Forgotten]) -> list[ReportedGap]:

@@ -18,7 +18,7 @@ from lakewriter.instrument import Instrument
 from lakewriter.interval import CALENDAR_MS_MAX
 from lakewriter.lake.durable import make_directories, write_durably
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.row_file import RowFile
+from lakewriter.lake.row_file import HOST_MARK, RowFile
 from lakewriter.lake.warn_once import warn_once
 from lakewriter.market import is_symbol
 
@@ -128,7 +128,7 @@ def read_instruments(root: Path) -> list[InstrumentPeriod]:
         return []
     return [
         InstrumentPeriod(
-            path.stem,
+            path.stem.partition(HOST_MARK)[0],
             row.symbol,
             row.status,
             row.contract_type,

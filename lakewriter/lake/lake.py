@@ -30,10 +30,10 @@ from lakewriter.series import Series
 
 T = TypeVar("T")
 
-_LEDGERS = tuple(
+LEDGER_DIRECTORIES = tuple(
     f"{STATE_DIRECTORY}/{name}" for name in ("gaps", "instruments", "subscriptions", "forgotten")
 )
-_LEDGER_SUFFIX = ".ndjson"
+LEDGER_SUFFIX = ".ndjson"
 
 # An attempt fails if another writer replaced the file in between.
 MERGE_TRIES_MAX = 20
@@ -234,7 +234,7 @@ class LakeStore:
 
     def ledgers(self) -> contextlib.AbstractContextManager[Path]:
         """Return a context with a local directory that has the lake's ledgers in `_lakewriter`."""
-        return self.storage.local_copy(_LEDGERS, _LEDGER_SUFFIX)
+        return self.storage.local_copy(LEDGER_DIRECTORIES, LEDGER_SUFFIX)
 
     def read(self, partition: Partition) -> pa.Table | None:
         """Return the rows of the partition's own file, or None if the file does not exist.
@@ -285,7 +285,7 @@ class LakeStore:
                 results += self._merge_batch(batch)
             except MERGE_ERRORS:
                 # Single merges show which item failed. They change nothing in merged partitions.
-                results += [self._merge_or_error(partition, rows) for partition, rows in batch]
+                results += self.storage.in_parallel(lambda item: self._merge_or_error(*item), batch)
         return results
 
     def _merge_batch(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:

@@ -2,14 +2,13 @@
 
 import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from lakewriter.errors import LakeError
-from lakewriter.lake.durable import make_directories
 from lakewriter.lake.format import FORMAT_NAME, check_format, write_stored_format
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import import_parquet
+from lakewriter.lake.published import claim_state
 from lakewriter.lake.root import STATE_DIRECTORY, check_file_names
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import LEVELS
@@ -46,7 +45,7 @@ def open_to_change(uri: str) -> LakeStore:
     if "://" not in uri:
         return LakeStore.open(uri)
     store = _open_remote(uri)
-    _make_state(store.state_dir)
+    claim_state(store.state_dir, store.name)
     return store
 
 
@@ -74,21 +73,8 @@ def create_lake(uri: str, created_by: str) -> LakeStore:
     store = _open_remote(uri, may_be_absent=True)
     import_parquet()
     write_stored_format(store.storage, store.name, created_by)
-    _make_state(store.state_dir)
+    claim_state(store.state_dir, store.name)
     return store
-
-
-def _make_state(state_dir: Path) -> None:
-    """Create the local directory of a remote lake's journals and ledgers.
-
-    Raises:
-        LakeError: if the disk refuses.
-    """
-    try:
-        make_directories(Path(state_dir.anchor), state_dir / _LOCKS)
-    except OSError as error:
-        what = f"state: {error.filename or state_dir}: {error.strerror}"
-        raise LakeError(what, "give a writable directory with --state-dir") from None
 
 
 def _open_remote(uri: str, *, may_be_absent: bool = False) -> LakeStore:

@@ -16,6 +16,9 @@ from lakewriter.partition import LEVELS
 
 STATE_DIRECTORY = "_lakewriter"
 
+# The state directory of lakes on object stores. `--state-dir` sets it for this process and its children.
+STATE_VARIABLE = "LAKEWRITER_STATE_DIR"
+
 # The hint names a lake if it is among this many subdirectories.
 _CHILDREN_MAX = 100
 
@@ -128,6 +131,19 @@ def state_path(*parts: str) -> Path:
             "state: this user has no home directory", "export XDG_STATE_HOME=/var/lib/lakewriter"
         ) from None
     return home.joinpath("lakewriter", *parts)
+
+
+def remote_state_path(*parts: str) -> Path:
+    """Return the state directory of a lake on an object store: `LAKEWRITER_STATE_DIR`, or its own default.
+
+    Args:
+        parts: the parts of the lake's URI.
+
+    Raises:
+        UsageError: as `state_path`.
+    """
+    chosen = os.environ.get(STATE_VARIABLE, "")
+    return Path(chosen).expanduser().absolute() if chosen else state_path("lakes", *parts)
 
 
 def _is_lake(directory: Path) -> bool:

@@ -17,6 +17,9 @@ from lakewriter.lake.warn_once import warn_once
 
 T = TypeVar("T")
 
+# In an object store each host has its own file, `<name>@<host>.ndjson`.
+HOST_MARK = "@"
+
 
 class RowFile(NamedTuple, Generic[T]):
     """The reader of one kind of row file.
@@ -39,6 +42,24 @@ class RowFile(NamedTuple, Generic[T]):
             OSError: if the file is absent, not readable for this user, or not a regular file.
         """
         return self._read(path)[0]
+
+    def read_all_hosts(self, path: Path) -> list[T]:
+        """Return the rows of a file and of its other hosts' files. Absent files have no rows.
+
+        Raises:
+            OSError: as `read`.
+        """
+        try:
+            names = sorted(path.parent.iterdir())
+        except FileNotFoundError:
+            return []
+        start = f"{path.stem}{HOST_MARK}"
+        return [
+            row
+            for each in names
+            if each == path or (each.name.startswith(start) and each.suffix == path.suffix)
+            for row in self.read(each)
+        ]
 
     def read_to_replace(self, path: Path) -> list[T]:
         """Return the rows of a file before its replacement. An absent file has no rows.

@@ -130,9 +130,7 @@ def read_periods(root: Path) -> list[SubscribedPeriod]:
     """
     path = root / PERIODS_FILE
     try:
-        return _FILE.read(path)
-    except FileNotFoundError:
-        return []
+        return sorted(_FILE.read_all_hosts(path), key=lambda each: (each.series, each.start_ms))
     except OSError as error:
         warn_once(f"subscriptions: {path}: {error.strerror}; its periods are left out")
         return []

@@ -1,4 +1,7 @@
-"""The saver of a recorder's state: the gap ledger, and the rate limits that the exchange imposes."""
+"""The saver of a recorder's state: the gap ledger, and the rate limits that the exchange imposes.
+
+Of a lake on an object store the saver also publishes the ledgers, for readers on other hosts.
+"""
 
 import asyncio
 import logging
@@ -8,12 +11,16 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, write_rate_limits
 from lakewriter.lake.gaps.ledger import Ledger, save
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.published import publish
 from lakewriter.rate_limit_state import RateLimitState
 
 log = logging.getLogger(__name__)
 
 _SAVE_EVERY_S = 0.25
 _CHECK_S = 0.1
+
+# The pause between publications to an object store. Each takes some requests if a ledger changed.
+PUBLISH_EVERY_S = 30.0
 
 
 class StateSaver:
@@ -31,12 +38,38 @@ class StateSaver:
         self._clients = clients
         self._saving = asyncio.Lock()
         self._save_failed = False
+        self._publishing = asyncio.Lock()
+        self._publish_failed = False
 
     async def run(self) -> None:
         """Write changes until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._save_often())
             tasks.create_task(self._keep_rate_limits())
+            if self._store.is_remote:
+                tasks.create_task(self._publish_often())
+
+    async def publish(self) -> None:
+        """Publish the ledgers to the lake's object store. An error is logged once until it succeeds."""
+        async with self._publishing:
+            publishing = asyncio.create_task(asyncio.to_thread(publish, self._store))
+            try:
+                await asyncio.shield(publishing)
+            except asyncio.CancelledError:
+                # A thread cannot be stopped, and the next publication must not overtake it.
+                await asyncio.gather(publishing, return_exceptions=True)
+                raise
+            except (LakeError, OSError) as error:
+                if not self._publish_failed:
+                    log.error("ledgers: %s; they are published when the store is back", error)
+                self._publish_failed = True
+            else:
+                self._publish_failed = False
+
+    async def _publish_often(self) -> None:
+        while True:
+            await asyncio.sleep(PUBLISH_EVERY_S)
+            await self.publish()
 
     async def save_ledger(self) -> None:
         """Write the unsaved changes of the ledger."""

@@ -183,6 +183,8 @@ class CompletenessSupervisor:
         """Write the last state of the ledger and of the subscriptions."""
         await self._saver.save_ledger()
         await self._subscription_log.confirm()
+        if self._store.is_remote:
+            await self._saver.publish()
 
     def _apply(self, new_since_ms: Mapping[str, int] | None = None) -> None:
         """Update listeners and expected series to the subscriptions and the lists.

@@ -178,24 +178,6 @@ def test_wrong_credentials(store: Store) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("record", "spot:BTCUSDT:1m"),
-        ("backfill", "spot:BTCUSDT:1m", "--dry-run"),
-        ("forget", "--symbol", "BTCUSDT", "--yes"),
-    ],
-)
-def test_other_commands_refuse(store: Store, command: tuple[str, ...]) -> None:
-    """Commands that need the state of a recorder refuse an object store."""
-    done = run(store, *command, "--lake", URI)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-2:] == [
-        f"lakewriter: lake: {URI}: this command needs a lake on a disk so far",
-        "  give a local directory with --lake",
-    ]
-
-
 def views(store: Store, reader: str) -> str:
     done = run(store, "views", "--for", reader, "--lake", URI)
     assert done.stderr == ""

@@ -31,6 +31,7 @@ class FaultProxy:
     Attributes:
         plan: the faults of the next PUT requests; each is used once. None is no fault.
         choose: chooses the fault of a PUT request that the plan does not name.
+        away: whether every connection is cut, as if the store were down.
         drop_conditions: whether a PUT loses its conditions on the way.
         met: the faults that were played.
     """
@@ -38,6 +39,7 @@ class FaultProxy:
     def __init__(self, target: str) -> None:  # noqa: C901 - the handler is inside
         self.plan: deque[str | None] = deque()
         self.choose: Callable[[], str | None] = lambda: None
+        self.away = False
         self.drop_conditions = False
         self.met: list[str] = []
         self._lock = threading.Lock()
@@ -53,7 +55,9 @@ class FaultProxy:
             def _answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 fault = proxy._next() if self.command == "PUT" else None
-                if fault in _REFUSALS:
+                if proxy.away:
+                    self.close_connection = True
+                elif fault in _REFUSALS:
                     self._refuse(fault)
                 elif fault in ("cut", "stall"):
                     if fault == "stall":

@@ -8,7 +8,8 @@ from pathlib import Path
 from lakewriter.cli.checks.finding import Finding, Level
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.condition import check_locks, check_writes, leftovers
-from lakewriter.lake.format import FORMAT_VERSION, read_format
+from lakewriter.lake.format import FORMAT_NAME, FORMAT_VERSION, read_format
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY, check_can_be_lake, check_is_lake, local_root
 
 # Below these free bytes a flush of a large lake may fail.
@@ -22,7 +23,7 @@ SYNC_S_MAX = 0.5
 def check_lake(uri: str) -> list[Finding]:
     """Return the findings about a lake. A lake that does not exist is checked as far as its place."""
     if "://" in uri:
-        return [_check_remote(uri)]
+        return list(_check_remote(uri))
     try:
         root = local_root(uri)
         check_can_be_lake(root, uri)
@@ -100,14 +101,33 @@ def _check_recorders(uri: str, root: Path) -> Iterator[Finding]:
     yield Finding("recorders", "warn", what, advice)
 
 
-def _check_remote(uri: str) -> Finding:
-    from lakewriter.lake.open import open_to_read
+def _check_remote(uri: str) -> Iterator[Finding]:
+    from lakewriter.lake.open import open_or_empty
 
     try:
-        store = open_to_read(uri)
+        store = open_or_empty(uri)
+        found = store.storage.read(FORMAT_NAME)
     except LakewriterError as error:
-        return Finding("lake", "fail", error.what, error.hint)
-    return Finding("lake", "ok", f"{store.name}: readable; object stores are not recorded to")
+        yield Finding("lake", "fail", error.what, error.hint)
+        return
+    there = "readable" if found is not None else "does not exist yet; the recorder makes it"
+    yield Finding("lake", "ok", f"{store.name}: {there}")
+    yield _check_conditions(store)
+    state = store.state_dir
+    yield from _check_disk(str(state), next(each for each in (state, *state.parents) if each.exists()))
+    if (state / STATE_DIRECTORY).is_dir():
+        yield from _check_recorders(uri, state)
+
+
+def _check_conditions(store: LakeStore) -> Finding:
+    from lakewriter.lake.remote.object_store import ObjectStorage
+
+    assert isinstance(store.storage, ObjectStorage)
+    try:
+        store.storage.check_conditions()
+    except LakewriterError as error:
+        return Finding("store", "warn", error.what, error.hint or "only commands that write need this")
+    return Finding("store", "ok", "writable, and has conditional writes")
 
 
 def _permission_advice(uri: str) -> str:

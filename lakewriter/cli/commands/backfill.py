@@ -41,6 +41,8 @@ from lakewriter.lake.gaps.ledger import save
 from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.journal import create_journal, journal_name
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.open import create_lake, open_or_empty
+from lakewriter.lake.published import publish
 from lakewriter.market import Market
 from lakewriter.subscription import Subscription, parse_subscription
 
@@ -212,7 +214,7 @@ class _Job:
     async def plan_only(self) -> BackfillReport:
         """Print the plan, and change nothing."""
         log_to_stderr(quiet=self._quiet)
-        store = LakeStore.open_or_empty(self._uri)
+        store = open_or_empty(self._uri)
         async with Network() as session:
             backfill = self._backfill(store, session)
             plan = await backfill.plan(self._subscriptions)
@@ -225,7 +227,7 @@ class _Job:
         lines = ConsoleHandler() if stderr_is_terminal() and not self._quiet else None
         log_to_stderr(quiet=self._quiet, handler=lines)
         began_s = self._clock.monotonic_s()
-        store = LakeStore.create(self._uri, f"lakewriter {__version__}")
+        store = create_lake(self._uri, f"lakewriter {__version__}")
         journal = create_journal(store.state_dir, journal_name("backfill"))
         ledger = open_ledger(store.state_dir, journal.directory.name)
         try:
@@ -246,6 +248,7 @@ class _Job:
         finally:
             await save(ledger)
             ledger.close()
+            await asyncio.to_thread(publish, store)
             journal.close()
         done = report_of(plan, backfill.progress, self._clock.monotonic_s() - began_s)
         with finished_report():

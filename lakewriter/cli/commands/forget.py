@@ -31,7 +31,9 @@ from lakewriter.lake.forget import (
 from lakewriter.lake.forgotten import ForgetPurpose, record_finish, record_start
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs
+from lakewriter.lake.open import open_to_change
 from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.published import publish
 from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.series import Series
 from lakewriter.subscription import Subscription, is_glob, parse_subscription
@@ -131,7 +133,7 @@ def command(
         stop_ms = before_ms if stop_ms is None else min(stop_ms, before_ms)
     if start_ms is not None and stop_ms is not None and start_ms >= stop_ms:
         raise UsageError("forget: --since is not before --until", _DRY_RUN_HINT)
-    store = LakeStore.open(lake or DEFAULT_LAKE)
+    store = open_to_change(lake or DEFAULT_LAKE)
     selection = Selection(_chosen(store, parsed, named), start_ms, stop_ms, sources)
     if not (dry_run or yes or _can_ask()):
         raise UsageError(
@@ -228,10 +230,12 @@ def _recorded(
     store: LakeStore, planned: dict[Series, Any], outcomes: list[ForgetResult], purpose: ForgetPurpose
 ) -> Iterator[None]:
     command = record_start(store, planned, purpose)
+    publish(store)
     try:
         yield
     finally:
         record_finish(store, command, removed_by_series(outcomes), purpose, present_ms())
+        publish(store)
 
 
 def _table(outcomes: Iterable[ForgetResult]) -> Any:

@@ -36,6 +36,7 @@ from lakewriter.errors import UsageError
 from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.journal import create_journal, journal_name
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.open import create_lake
 from lakewriter.recording.candle_queue import CandleQueue
 from lakewriter.recording.recorder import Recorder
 from lakewriter.recording.retention import Retention
@@ -120,7 +121,7 @@ def command(
             # Check `--exchange` and proxies before the lake is created.
             check_proxies(config.market(entry.market, exchange))
         with bound_http(http, config.http) as listeners:
-            store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
+            store = create_lake(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
             progress = log_options.start(config)
             asyncio.run(_record(store, config, given_options, settings, duration_s, progress, listeners))
 

@@ -5,7 +5,7 @@ import click
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.errors import UsageError
-from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.open import open_to_change
 from lakewriter.subscription import parse_subscription
 
 
@@ -31,10 +31,11 @@ def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
     lakewriter unsubscribe 'usdt_futures:*:1m,5m' --lake /srv/candles
     """
     from lakewriter.lake.coverage.expectation import format_minute
+    from lakewriter.lake.published import publish
     from lakewriter.lake.subscriptions import end_periods, read_periods
 
     parsed = [parse_subscription(text) for text in subscriptions]
-    store = LakeStore.open(lake or DEFAULT_LAKE)
+    store = open_to_change(lake or DEFAULT_LAKE)
     open_series = {period.series for period in read_periods(store.state_dir) if period.is_open}
     chosen = set()
     for subscription in parsed:
@@ -45,5 +46,7 @@ def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
                 'lakewriter query "FROM subscriptions WHERE stop IS NULL"',
             )
         chosen |= covered
-    for period in end_periods(store, chosen):
+    ended = end_periods(store, chosen)
+    publish(store)
+    for period in ended:
         print(f"{period.series} is unsubscribed since {format_minute(period.stop_ms or period.seen_ms)}")

@@ -90,7 +90,7 @@ class ConditionalWriter:
 
         Crash: the object has the old or the new bytes, whole.
         """
-        self._probe_once()
+        self.probe()
         mark = f"{self._writer} {secrets.token_hex(8)}"
         failed: Exception | None = None
         for attempt in range(PUT_TRIES_MAX):
@@ -141,7 +141,7 @@ class ConditionalWriter:
             raise store_error(self._uri, replacement.name, error) from None
         raise ChangedError(replacement.name)
 
-    def _probe_once(self) -> None:
+    def probe(self) -> None:
         """Raise LakeError if the store ignores conditions. This takes seven requests, once.
 
         An error of the store decides nothing, so the probe is tried again with another key.

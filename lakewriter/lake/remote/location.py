@@ -19,7 +19,7 @@ from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from lakewriter.errors import LakeError, UsageError
 from lakewriter.lake.remote.aws_credentials import find_provider, read_profile, static_keys
-from lakewriter.lake.root import state_path
+from lakewriter.lake.root import remote_state_path
 
 # The maximum number of attempts if a store does not answer, and the timeouts of an attempt.
 ATTEMPTS_MAX = 3
@@ -121,7 +121,7 @@ def locate(uri: str) -> Location:
             raise UsageError(
                 f"lake: {named}: there is no parameter {name}", f"parameters: {', '.join(known)}"
             )
-    state_dir = state_path("lakes", scheme, bucket, *below)
+    state_dir = remote_state_path(scheme, bucket, *below)
     if scheme == "s3":
         given = _with_environment(named, given, os.environ)
     try:

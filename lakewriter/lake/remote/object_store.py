@@ -172,6 +172,10 @@ class ObjectStorage:
             raise errors[0]
         return versions
 
+    def check_conditions(self) -> None:
+        """Write a probe, and raise LakeError if the store refuses it or ignores conditions."""
+        self._ask("", self._writer.probe)
+
     def delete(self, name: str) -> None:
         """Remove an object, if it exists.
 
