@@ -61,7 +61,7 @@ def write_compaction_record(store: LakeStore, record: CompactionRecord) -> None:
 
 def read_compaction_record(store: LakeStore) -> CompactionRecord | None:
     """Return the record of the last compaction; None if it is absent, unreadable, or of another version."""
-    found = store.storage.read(RECORD_NAME)
+    found = store.state.read(RECORD_NAME)
     if found is None or len(found.data) > _RECORD_BYTES_MAX:
         return None
     try:
