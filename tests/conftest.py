@@ -8,11 +8,12 @@ import sys
 import pytest
 from hypothesis import settings
 
+from support.azurite import azurite_url, container
 from support.lengths import LONG, either
 from support.seaweed import bucket, seaweed
 from support.side_by_side import played
 
-__all__ = ["bucket", "played", "seaweed"]  # the fixtures
+__all__ = ["azurite_url", "bucket", "container", "played", "seaweed"]  # the fixtures
 
 # Hypothesis sets no deadline, since disks and slow machines have none.
 settings.register_profile("lakewriter", deadline=None, max_examples=either(25, 200))

@@ -238,7 +238,8 @@ class Interrupted(LocalStorage):
         """Let another writer write, then return the version."""
         if self._rows is not None:
             table, self._rows = to_table(self._rows), None
-            change = self._plain._change(PARTITION, [table])
+            found = self._plain.storage.read(PARTITION.file)
+            change = self._plain._change(PARTITION, [table], found)
             assert change.replacement is not None
             self._plain.storage.replace(*change.replacement)
         return super().version(name)

@@ -16,7 +16,9 @@ from lakewriter.lake.remote.location import locate
 from lakewriter.lake.remote.object_store import ObjectStorage
 from lakewriter.lake.storage import ChangedError, Replacement
 from lakewriter.partition import partition_of
+from lakewriter.query.session import run as query
 from support.fault_proxy import FaultProxy
+from support.google_store import GoogleStore
 from support.lakes import rest_candle
 from support.lengths import either
 from support.object_store import Store
@@ -27,13 +29,16 @@ pytestmark = pytest.mark.slow
 NAME = "market=spot/symbol=币安人生USDT/interval=1d/date=2024-01-01/candles.parquet"
 
 
-@pytest.fixture(params=["moto", "seaweed"])
+@pytest.fixture(params=["moto", "seaweed", "google", "azure"])
 def uri(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URI of an empty lake."""
     if request.param == "seaweed":
         yield request.getfixturevalue("bucket").uri("a lake")
         return
-    started = Store()
+    if request.param == "azure":
+        yield request.getfixturevalue("container").uri("a lake")
+        return
+    started = Store() if request.param == "moto" else GoogleStore()
     yield started.uri("a lake")
     started.close()
 
@@ -159,6 +164,20 @@ def test_store_that_ignores_conditions() -> None:
     finally:
         proxy.close()
         store.close()
+
+
+def test_lake_in_any_store(uri: str) -> None:
+    """A lake is created, listed in several pages, merged into and read back."""
+    lake = create_lake(uri, "test")
+    symbols = [f"S{number}USDT" for number in range(60)]
+    rows = [rest_candle(0, symbol=each) for each in (*symbols, "币安人生USDT")]
+    for _ in range(2):
+        for result in lake.merge_many([(partition_of(each), to_table([each])) for each in rows]):
+            assert not isinstance(result, Exception), result
+    found = [(each.partition.symbol, each.names) for each in open_to_read(uri).files()]
+    assert found == sorted((each.symbol, (partition_of(each).file,)) for each in rows)
+    answer = query(open_to_read(uri), "SELECT count(*) AS n FROM candles WHERE symbol = '币安人生USDT'")
+    assert answer.to_pylist() == [{"n": 1}]
 
 
 WRITERS = 16

@@ -97,19 +97,6 @@ def test_what_somebody_else_put_there_is_given_as_it_is(store: Store) -> None:
     assert found.data == b"no such thing"
 
 
-def test_nothing_is_written(store: Store) -> None:
-    """Each kind of write is refused."""
-    there = storage(store, "written")
-    for write in (
-        lambda: there.replace("x", b"", None),
-        lambda: there.replace_all([]),
-        lambda: there.delete("x"),
-    ):
-        with pytest.raises(LakeError, match="only reads object stores"):
-            write()
-    assert there.sweep("", 0.0) == []
-
-
 @pytest.mark.parametrize(
     ("answer", "what", "hint"),
     [

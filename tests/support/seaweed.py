@@ -93,7 +93,7 @@ class Seaweed:
 
     def __init__(self, directory: Path, program: str) -> None:
         self._directory, self._program = directory, program
-        ports = _free_ports(2 * len(_SERVERS))
+        ports = free_ports(2 * len(_SERVERS))
         self._options = [
             f"-{server}.port{suffix}={ports.pop()}" for server in _SERVERS for suffix in ("", ".grpc")
         ]
@@ -159,7 +159,7 @@ def bucket(seaweed: Seaweed) -> Bucket:
     return seaweed.bucket()
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
         return [each.getsockname()[1] for each in sockets]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
+import msgspec
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from lakewriter.errors import LakeError, UsageError
@@ -44,6 +45,7 @@ _GOOGLE = (
     "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_BEARER_TOKEN",
 )  # fmt: skip
 _GOOGLE_FILE = ".config/gcloud/application_default_credentials.json"
+_GOOGLE_URL = "https://storage.googleapis.com"
 _AZURE = (
     "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN",
     "AZURE_STORAGE_TOKEN", "AZURE_STORAGE_CLIENT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE",
@@ -170,17 +172,22 @@ def _s3(named: _Named) -> ObjectStore:
 
 
 def _gs(named: _Named) -> ObjectStore:
-    options: dict[str, Any] = {"skip_signature": True} if _is_true(named.given, "anonymous") else {}
+    endpoint = _endpoint(named.given)
+    options: dict[str, Any] = {"base_url": endpoint} if endpoint else {}
+    is_anonymous = _is_true(named.given, "anonymous")
+    if is_anonymous:
+        # With skip_signature alone the client would still ask the metadata address for a token.
+        account = {"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True}
+        account["gcs_base_url"] = endpoint or _GOOGLE_URL
+        options = {"service_account_key": msgspec.json.encode(account).decode()}
     role = _is_true(named.given, "instance_role")
     known_file = Path(os.environ.get("HOME", "/"), _GOOGLE_FILE)
-    if not (options or role or any(map(os.environ.get, _GOOGLE)) or known_file.exists()):
+    if not (is_anonymous or role or any(map(os.environ.get, _GOOGLE)) or known_file.exists()):
         raise LakeError(
             f"lake: {named.uri}: there are no credentials",
             "gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS;"
             " ?instance_role=true asks the cloud machine",
         )
-    if endpoint := _endpoint(named.given):
-        options["base_url"] = endpoint
     return GCSStore(named.bucket, **options, **_client())
 
 
