@@ -168,13 +168,13 @@ def wrapped(text: str, indent: int = 0, hanging: int = 0) -> str:
     width = terminal_width()
     if width is None:
         return " " * indent + text
-    # A narrow column of a wide indent would be harder to read than lines that the terminal wraps.
+    # Half of the width stays for the text.
     # A parameter stays with its default. textwrap breaks no line at a no-break space.
     return textwrap.fill(
         text.replace(" := ", "\xa0:=\xa0"),
-        max(width, hanging + WRAPPED_WIDTH_MIN),
-        initial_indent=" " * indent,
-        subsequent_indent=" " * hanging,
+        max(width, WRAPPED_WIDTH_MIN),
+        initial_indent=" " * min(indent, width // 2),
+        subsequent_indent=" " * min(hanging, width // 2),
         break_long_words=False,
         break_on_hyphens=False,
     ).replace("\xa0", " ")

@@ -25,7 +25,7 @@ from lakewriter.cli.checks.machine import (
 )
 from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.connect import clients_of
-from lakewriter.cli.terminal import finished_report
+from lakewriter.cli.terminal import finished_report, wrapped
 from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config, parse_duration
 from lakewriter.errors import LakewriterError, UsageError, printable
@@ -225,9 +225,11 @@ def _text(report: DoctorReport) -> str:
     width = max(len(each.check) for each in report.checks)
     lines = []
     for each in report.checks:
-        lines.append(f"{each.level:<4}  {each.check:<{width}}  {printable(each.what)}")
+        lines.append(
+            wrapped(f"{each.level:<4}  {each.check:<{width}}  {printable(each.what)}", hanging=width + 8)
+        )
         if each.advice:
-            lines.append(f"{'':<{width + 8}}→ {printable(each.advice)}")
+            lines.append(wrapped(f"→ {printable(each.advice)}", width + 8, width + 10))
     lines.append(
         f"\n{report.ok} ok, {_count(report.warnings, 'warning')}, {_count(report.failures, 'failure')}"
     )

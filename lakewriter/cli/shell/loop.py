@@ -36,6 +36,9 @@ Ctrl-C stops a statement, Ctrl-D quits. Times are UTC.
 .tables                show the tables, and the functions after FROM
 .timer on|off          show how long each statement took"""
 
+# Columns of the commands in the help.
+_HELP_INDENT = 23
+
 _COMMANDS = [line.split()[0] for line in _HELP.splitlines() if line.startswith(".")]
 
 # Maximum depth of nested files. A file that reads itself would recurse endlessly.
@@ -161,7 +164,9 @@ class Shell:
 
         name = name.partition("(")[0].lower()
         if not name:
-            _show(_HELP)
+            _show(
+                *(wrapped(line, hanging=_HELP_INDENT if line[0] == "." else 0) for line in _HELP.split("\n"))
+            )
             return
         macro = MACROS[_one_of(".help", name, tuple(MACROS))]
         _show(wrapped(macro.signature, hanging=8), _indented(macro.what), _indented(macro.columns))
