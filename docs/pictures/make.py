@@ -14,6 +14,9 @@ from pathlib import Path
 
 START = "2026-06-30T12:00:30Z"
 
+# No further candle closes meanwhile, however long the run takes.
+SPEED = "0.01"
+
 # A halt of one symbol, a halt of a market, and a symbol that was listed later.
 FAULTS = (
     "exchange_halt:market=spot,symbols=BTCUSDT,start=2026-06-29T02:10:00Z,stop=2026-06-29T05:40:00Z",
@@ -77,6 +80,8 @@ def sandbox() -> Iterator[str]:
         "0",
         "--seed",
         "3",
+        "--speed",
+        SPEED,
         "--start",
         START,
         *faults,
