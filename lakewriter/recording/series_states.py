@@ -21,7 +21,8 @@ from lakewriter.series import Series
 NAMED_MAX = 20
 
 # A candle is requested from REST at its deadline, and usually arrives within seconds. A
-# series is stuck if its candle is late for longer, and REST does not answer.
+# series is stuck if its next candle is late for longer, and REST does not answer. It is not
+# stuck if only earlier candles are missing.
 STUCK_AFTER_MS = 60_000
 
 
@@ -114,9 +115,7 @@ class SeriesStates:
             len(overdue),
             tuple(overdue[:NAMED_MAX]),
             tuple(silent[:NAMED_MAX]),
-            Counter(
-                each.market for each in overdue if each.overdue_ms > STUCK_AFTER_MS and not each.is_absent
-            ),
+            Counter(each.market for each in overdue if self._is_stuck(each, now_ms[each.market])),
         )
 
     def _silent(self, listened: frozenset[Series], now_ms: Mapping[str, int]) -> list[SilentSeries]:
@@ -146,3 +145,9 @@ class SeriesStates:
                 is_absent = (self._healer.answered_ms(series) or 0) > deadline_ms
                 overdue.append(OverdueSeries(*series, begin_ms, overdue_ms, is_absent))
         return overdue
+
+    def _is_stuck(self, late: OverdueSeries, now_ms: int) -> bool:
+        newest_ms, grid = self._newest_ms.get(late.series), late.series.grid.anchored(late.begin_ms)
+        next_ms = late.begin_ms if newest_ms is None else max(late.begin_ms, grid.end(newest_ms))
+        next_late_ms = now_ms - grid.end(next_ms) - self._grace_ms(late.series)
+        return next_late_ms > STUCK_AFTER_MS and not late.is_absent

@@ -169,8 +169,8 @@ class MarketStatus(msgspec.Struct, frozen=True):
         clock_rate: seconds of the exchange's clock per real second. It is 1, except in a sandbox.
         clock_offset_ms: the host's clock minus the exchange's, exact to a round trip. None
             while unknown, or if the rate is not 1.
-        stuck_series: series that are overdue for more than a minute, and for which REST does
-            not answer either.
+        stuck_series: series whose next candle is overdue for more than a minute, and for which
+            REST does not answer either.
     """
 
     market: str

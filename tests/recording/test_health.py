@@ -1,12 +1,19 @@
 """The health of a recorder: what its status means for a probe and for a watchdog."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from lakewriter.recording.health import ABSENT_MS_MAX, judge
+from lakewriter.recording.health import ABSENT_MS_MAX, Health, judge
 from lakewriter.recording.series_states import STUCK_AFTER_MS
 from lakewriter.recording.status import COMMIT_WAITS_MS, MarketStatus, OverdueSeries, RecorderStatus
+from lakewriter.sandbox.faults.table import Fault
+from lakewriter.sandbox.server import SandboxOptions, serve
 from support.candles import stream_candle
+from support.recording import recording
+from support.running import until
+from support.side_by_side import side_by_side
 from support.statuses import recorder_status
 
 CANDLE = stream_candle(0)
@@ -71,3 +78,29 @@ def test_half_of_a_market_makes_it_stuck(stuck_series: int, is_stuck: bool) -> N
     futures = MarketStatus("usdt_futures", 500, 3, 0, 0, 0, exchange_ms=1)
     spot = msgspec.structs.replace(SPOT, stuck_series=stuck_series)
     assert judge(status(markets=(futures, spot))).is_stuck is is_stuck
+
+
+@pytest.mark.slow
+@side_by_side
+async def test_a_series_whose_stream_is_back_is_not_stuck(tmp_path: Path) -> None:
+    """A candle that REST still owes is overdue; but new candles come, so no restart is needed."""
+    async with (
+        serve(SandboxOptions(speed=300.0, push_every_ms=200, symbols=4)) as sandbox,
+        recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m") as running,
+    ):
+
+        def now() -> Health:
+            return judge(running.recorder.status())
+
+        await until(lambda: now().status == "ok")
+        sandbox.add_fault(Fault("rest_status", value=503))
+        sandbox.mute("spot", "BTCUSDT")
+        await until(lambda: now().is_stuck)
+        sandbox.unmute("spot", "BTCUSDT")
+        await until(lambda: not now().is_stuck)
+        assert now().status == "failing"
+        # The same again: the candle that is still missing hides nothing.
+        sandbox.mute("spot", "BTCUSDT")
+        await until(lambda: now().is_stuck)
+        sandbox.clear_faults()
+        await until(lambda: now().status == "ok")
