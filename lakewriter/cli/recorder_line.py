@@ -1,6 +1,8 @@
 """The progress line of a recorder, which stays at the bottom of the terminal."""
 
 import asyncio
+import os
+import sys
 
 from rich.live import Live
 from rich.text import Text
@@ -16,11 +18,20 @@ class ProgressLine(ConsoleHandler):
     """The progress line, with log lines that scroll above it."""
 
     async def follow(self, recorder: Recorder) -> None:
-        """Update the progress line until cancelled."""
+        """Update the progress line until cancelled; in the background of a shell, draw nothing."""
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(_line(recorder.status()), refresh=True)
+                if _in_foreground():
+                    live.update(_line(recorder.status()), refresh=True)
                 await asyncio.sleep(REFRESH_S)
+
+
+def _in_foreground() -> bool:
+    """Return whether the shell has given this process the terminal; a prompt is there otherwise."""
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
+    except OSError:
+        return True  # it is a terminal without a shell
 
 
 def _line(status: RecorderStatus) -> Text:

@@ -1,6 +1,7 @@
 """`lakewriter record`: wrong usage, stops, and log lines."""
 
 import asyncio
+import contextlib
 import os
 import pty
 import re
@@ -359,6 +360,38 @@ def test_a_terminal_that_goes_away_stops_the_recorder_cleanly(tmp_path: Path) ->
             assert len(plain_rows(lake)) >= 3
 
     asyncio.run(main())
+
+
+def test_a_recorder_in_the_background_leaves_the_prompt_alone(tmp_path: Path) -> None:
+    """`lakewriter record … &` in a shell logs, and draws no progress line over the shell's prompt."""
+
+    async def main() -> None:
+        async with serve(SandboxOptions(speed=60)) as sandbox:
+            command = f"record spot:BTCUSDT:1m --exchange {sandbox.url} --lake {tmp_path / 'lake'}"
+            python = f"{sys.executable} -m lakewriter {command}"
+            shown = {}
+            for name, end in (("behind", "& wait"), ("before", "")):
+                shell = f"{python} --duration 3s {end}"
+                shown[name] = await asyncio.to_thread(on_terminal, ["bash", "-m", "-c", shell])
+            assert "stopped: " in shown["behind"] and "stopped: " in shown["before"]
+            assert "series on 1 connections" in shown["before"]
+            assert "series on 1 connections" not in shown["behind"]
+
+    asyncio.run(main())
+
+
+def on_terminal(command: list[str]) -> str:
+    """Run a command on a terminal of its own, and return all that it shows."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp(command[0], command)
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := os.read(terminal, 65536):
+            shown += part
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
+    return shown.decode()
 
 
 # Look whether a child has ended, and leave it to be waited for.

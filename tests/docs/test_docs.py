@@ -1,7 +1,6 @@
 """README, CHANGELOG, CONTRIBUTING and docs name only commands, options, files and faults that exist."""
 
 import re
-import shlex
 from pathlib import Path
 
 import click
@@ -33,46 +32,13 @@ from lakewriter.sandbox.faults.table import FAULTS
 from lakewriter.subscription import parse_subscription
 from lakewriter.web.app import REQUESTS_PER_S
 from lakewriter.web.server import CONNECTIONS_MAX
+from support.doc_commands import PAGES, command_lines, page_name
 from support.running import REPOSITORY, TESTS
 
 README_WORDS_MAX = 700
 SENTENCE_WORDS_MAX = 20
 
-PAGES = [
-    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *sorted((REPOSITORY / "docs").rglob("*.md")),
-]
-page_of = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-
-# What ends a command in a line of a shell: a pipe, a redirection, the background.
-_END = re.compile(r"^([|&;]|[0-9]?>)")
-
-
-def command_lines(text: str) -> list[list[str]]:
-    """Return the words of each `lakewriter …` in a page's console blocks and indented lines."""
-    consoles = re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    shells = [
-        f"{line}\n{rest}"
-        for console in consoles
-        for line, rest in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", console, re.MULTILINE)
-    ]
-    cron = re.findall(r"^    (?:\S+ ){5} *(lakewriter .*)$", text, re.MULTILINE)
-    return [words for shell in [*shells, *cron] if (words := _words(shell)) and words[0] == "lakewriter"]
-
-
-def _words(shell: str) -> list[str]:
-    """Return the words of the first command of a shell's input; output may follow it."""
-    lines = shell.split("\n")
-    for count in range(1, len(lines) + 1):
-        if lines[count - 1].endswith("\\"):
-            continue
-        try:
-            words = shlex.split("\n".join(lines[:count]).replace("\\\n", " "), comments=True)
-        except ValueError:
-            continue  # a quote is open
-        end = next((at for at, word in enumerate(words) if _END.match(word)), len(words))
-        return words[:end]
-    raise AssertionError(f"no whole command: {shell}")
+page_of = pytest.mark.parametrize("page", PAGES, ids=page_name)
 
 
 def command_named(name: str) -> click.Command:
