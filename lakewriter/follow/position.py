@@ -131,7 +131,8 @@ def parse_position(text: str | bytes, name: str) -> Position:
         series: tuple[Any, ...] = tuple(names.split(":"))
         if len(series) != 3 or not is_series(*series) or not _are_times(ranges):
             raise UsageError(f"{name}: {names!r} is no series of a position", "delete it to start anew")
-        position._series[Series(*series)] = union([(0, 1), *ranges])
+        joined = union(ranges)
+        position._series[Series(*series)] = joined if joined and not joined[0][0] else [(0, 0), *joined]
     return position
 
 
