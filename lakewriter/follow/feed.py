@@ -12,7 +12,7 @@ import logging
 import select
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from types import MappingProxyType
 
@@ -102,6 +102,7 @@ class Feed:
         self._locks: frozenset[int] = frozenset()  # of partitions to look at
         self._look_s = 0.0  # the earliest time of the next look
         self._found: list[FollowedCandle] = []  # of the journals at the start
+        self._without_history: set[Series] = set()
         self._state = ""
         self._tail = JournalTail(root)
         self._watch = LakeWatch(root)
@@ -194,7 +195,7 @@ class Feed:
 
     def _history(self) -> Iterator[list[FollowedCandle]]:
         """Yield the candles that the partitions have."""
-        for group in groups(self._series()):
+        for group in groups([each for each in self._series() if each not in self._without_history]):
             for batch in read_history(self._store, group, self._first_ms, self._needs, self._partitions.note):
                 yield from self._in_order([], batch)
 
@@ -217,8 +218,10 @@ class Feed:
         for candle in self._found:
             if candle.series not in self._position:
                 newest[candle.series] = max(newest.get(candle.series, 0), candle.end_ms)
-        for series in {*fresh, *newest}:
-            self._position.begin(series, newest.get(series, 0))
+        for series in (*fresh, *newest):
+            if series not in self._position:
+                self._without_history.add(series)
+                self._position.begin(series, newest.get(series, 0))
 
     # The present
 
@@ -241,7 +244,7 @@ class Feed:
         started_s = self._now_s()
         rows: list[FollowedCandle] = []
         for partition, table in self._partitions.changed(locks, footers_suffice=self._values is None):
-            rows += candles_of(partition.series, table)
+            rows += candles_of(repeat(partition.series), table)
             if len(rows) >= FOUND_MAX:
                 yield from self._in_order(found, rows)
                 found, rows = [], []

@@ -5,6 +5,7 @@ The columns of a line and their spelling are those of `lakewriter query "FROM ca
 `"correction":true`.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -40,17 +41,19 @@ def followed(candle: Candle) -> FollowedCandle:
     return FollowedCandle(*msgspec.structs.astuple(candle))
 
 
-def candles_of(series: Series, rows: pa.Table) -> list[FollowedCandle]:
-    """Return the rows of a series as candles.
+def candles_of(series: Iterable[Series], rows: pa.Table) -> list[FollowedCandle]:
+    """Return rows as candles.
 
     Args:
+        series: the series of each row. Further ones are ignored.
         rows: a table of SCHEMA. Values that another tool left out are None.
     """
     columns = [
         column.cast(pa.int64()).to_pylist() if pa.types.is_timestamp(column.type) else column.to_pylist()
         for column in rows.columns
     ]
-    return [FollowedCandle(*series, *values) for values in zip(*columns, strict=True)]
+    values = zip(*columns, strict=True)
+    return [FollowedCandle(*each, *row) for row, each in zip(values, series, strict=False)]
 
 
 class _Line(msgspec.Struct, omit_defaults=True):

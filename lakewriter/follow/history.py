@@ -122,15 +122,9 @@ def _merged(parts: Sequence[tuple[Series, pa.Table]]) -> Iterator[list[FollowedC
         return
     ends = np.concatenate([int_column(rows, "candle_end_time") for _, rows in parts])
     owners = np.repeat(np.arange(len(parts)), [rows.num_rows for _, rows in parts])
-    table = pa.concat_tables([rows for _, rows in parts])
+    table = pa.concat_tables([rows for _, rows in parts]).combine_chunks()
     order = np.lexsort((owners, ends))
     for first in range(0, len(order), BATCH_CANDLES):
         chosen = order[first : first + BATCH_CANDLES]
-        batch: list[FollowedCandle | None] = [None] * len(chosen)
-        some = owners[chosen]
-        for owner in np.unique(some).tolist():
-            at = np.flatnonzero(some == owner)
-            candles = candles_of(parts[owner][0], table.take(pa.array(chosen[at])))
-            for place, candle in zip(at.tolist(), candles, strict=True):
-                batch[place] = candle
-        yield [candle for candle in batch if candle is not None]
+        series = [parts[owner][0] for owner in owners[chosen].tolist()]
+        yield candles_of(series, table.take(pa.array(chosen)))
