@@ -125,7 +125,7 @@ def _bound(family: int, kind: int, protocol: int, sockaddr: tuple[object, ...]) 
 
 def _hint(error: OSError, address: Address, what: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"another recorder may use it; a free port: {_setting(what, Address(address.host, 0))}"
+        return f"another program uses it; a free port: {_setting(what, Address(address.host, 0))}"
     return _setting(what, Address(LOOPBACK, 9464))
 
 

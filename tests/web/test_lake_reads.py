@@ -13,6 +13,8 @@ from msgspec.structs import replace
 from lakewriter.candle import Candle
 from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, MINUTE_MS
+from lakewriter.lake.journal import create_journal
+from lakewriter.lake.open import open_to_read
 from lakewriter.series import Series
 from lakewriter.web.page.lake_reads import (
     GAP_FILES_MAX,
@@ -25,6 +27,8 @@ from lakewriter.web.page.lake_reads import (
 )
 from lakewriter.web.page.questions import CANDLES_MAX, GAP_DAYS_MAX, CandleWindow, parse_series
 from support.lakes import make_lake, rest_candle
+from support.living_recorder import kill_recorder
+from support.object_store import Store
 from support.truth_lakes import BTC, MONDAY_MS, truth_lake
 
 Row = list[float]
@@ -226,3 +230,32 @@ def test_fewer_days_are_searched_in_a_lake_of_many_series(tmp_path: Path) -> Non
     others = GAP_FILES_MAX // 100
     make_lake(tmp_path / "many", [], [rest_candle(symbol=f"S{number}USDT") for number in range(others)])
     assert json.loads(read_gaps(str(tmp_path / "many"), days, now_ms))["days"] == GAP_FILES_MAX // others
+
+
+@pytest.mark.slow
+def test_a_lake_on_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All reads have the answers of the same lake on a disk, except the state that belongs to a host."""
+    candles = minutes(0, 1, 4, 5)
+    make_lake(tmp_path / "lake", candles)
+    store = Store()
+    try:
+        here, there = str(tmp_path / "lake"), store.upload(tmp_path / "lake", "lake")
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        now_ms = candles[-1].end_ms + MINUTE_MS
+        assert read_series(here) == read_series(there)
+        assert read_candles(here, BTC, CandleWindow()) == read_candles(there, BTC, CandleWindow())
+        before = CandleWindow(before_ms=candles[2].begin_ms)
+        assert read_candles(here, BTC, before) == read_candles(there, BTC, before)
+        assert read_coverage(here, [BTC], 3, now_ms) == read_coverage(there, [BTC], 3, now_ms)
+        assert read_gaps(here, 3, now_ms) == read_gaps(there, 3, now_ms)
+        status = json.loads(read_status(there, now_ms))
+        assert status["size"]["rows"] == 4 and status["disk"] is None
+        state_dir = open_to_read(there).state_dir
+        state_dir.mkdir(parents=True)
+        journal = create_journal(state_dir, "test")
+        journal.commit(minutes(6))
+        kill_recorder(journal)
+        (finding,) = json.loads(read_status(there, now_ms + 1))["attention"]
+        assert finding["kind"] == "dead_recorder" and "test:test" not in finding["command"]
+    finally:
+        store.close()

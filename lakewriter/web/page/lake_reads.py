@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from lakewriter.candle import int_column
+from lakewriter.errors import without_passwords
 from lakewriter.interval import DAY_MS, Interval
 from lakewriter.lake.coverage.absences import AbsentCandles, absent_candles
 from lakewriter.lake.coverage.days import series_coverage
@@ -68,7 +69,8 @@ def read_status(uri: str, now_ms: int) -> bytes:
     size = _sizes.get(uri)
     if size is not None and not 0 <= now_ms - size.measured_at_ms < SIZE_EVERY_MS:
         size = None
-    status = lake_status(_store(uri), now_ms, lake=uri, size=size)
+    # The commands of its findings are for everybody who may see the page.
+    status = lake_status(_store(uri), now_ms, lake=without_passwords(uri), size=size)
     _sizes[uri] = status.size
     return msgspec.json.encode(status)
 
