@@ -9,6 +9,7 @@ after a later one of its series is handed out at once, marked `late`.
 """
 
 import logging
+import math
 import select
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from types import MappingProxyType
 
+import pyarrow as pa
 from msgspec.structs import replace
 
 from lakewriter.candle import Candle, precedence
@@ -32,6 +34,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import read_partition_presence
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
+from lakewriter.partition import Partition
 from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
@@ -43,8 +46,8 @@ LOOK_EVERY_S = 0.25
 # A look that takes long is followed by a pause that is so many times as long.
 LOOK_PAUSE_FACTOR = 9
 
-# Partitions are read until so many candles are found. These are then handed out.
-FOUND_MAX = 50_000
+# A look is interrupted after this time, to hand out candles that became durable meanwhile.
+LOOK_SLICE_S = 0.004
 
 _BATCH_CANDLES = 2_048
 
@@ -101,6 +104,7 @@ class Feed:
         self._partitions = PartitionChanges(self._store, wanted, self._needs, self._first_ms)
         self._locks: frozenset[int] = frozenset()  # of partitions to look at
         self._look_s = 0.0  # the earliest time of the next look
+        self._looking: Iterator[tuple[Partition, pa.Table] | None] | None = None
         self._found: list[FollowedCandle] = []  # of the journals at the start
         self._without_history: set[Series] = set()
         self._state = ""
@@ -132,6 +136,8 @@ class Feed:
 
     def look_in_s(self) -> float | None:
         """Return the seconds until a next batch is due without a change; None if none is."""
+        if self._looking is not None:
+            return 0.0
         return max(0.0, self._look_s - self._now_s()) if self._locks else None
 
     def batches(self) -> Generator[list[FollowedCandle], None, None]:
@@ -155,10 +161,12 @@ class Feed:
             if appended.missed:
                 # The locks of the merges were released before their segment was deleted.
                 self._locks |= self._watch.changes().locks
-            if appended.missed or (self._locks and self._now_s() >= self._look_s):
-                yield from self._look(found)
+            if appended.missed:
+                yield from self._in_order(found, self._look(math.inf))
             else:
+                # New candles do not wait for the look at partitions.
                 yield from self._in_order(found)
+                yield from self._in_order([], self._look(LOOK_SLICE_S))
             found = []
             if not appended.more:
                 yield []
@@ -238,19 +246,40 @@ class Feed:
         covers = self._wanted.covers
         return [followed(each) for each in candles if covers((each.market, each.symbol, each.interval))]
 
-    def _look(self, found: list[FollowedCandle]) -> Iterator[list[FollowedCandle]]:
-        """Yield the new candles of journals and changed partitions."""
-        locks, self._locks = self._locks, frozenset()
-        started_s = self._now_s()
+    def _look(self, most_s: float) -> list[FollowedCandle]:
+        """Return candles of partitions that changed, which may be handed out already.
+
+        Args:
+            most_s: the time after which the look is interrupted. The next call goes on. If
+                it is infinite, the look begins even if it is not due, and ends.
+        """
         rows: list[FollowedCandle] = []
-        for partition, table in self._partitions.changed(locks, footers_suffice=self._values is None):
-            rows += candles_of(repeat(partition.series), table)
-            if len(rows) >= FOUND_MAX:
-                yield from self._in_order(found, rows)
-                found, rows = [], []
-        yield from self._in_order(found, rows)
-        now_s = self._now_s()
-        self._look_s = now_s + max(LOOK_EVERY_S, (now_s - started_s) * LOOK_PAUSE_FACTOR)
+        started_s = self._now_s()
+        while self._looking is not None or (
+            self._locks and (most_s == math.inf or started_s >= self._look_s)
+        ):
+            if self._looking is None:
+                locks, self._locks = self._locks, frozenset()
+                self._looking = self._partitions.changed(locks, footers_suffice=self._values is None)
+            for changed in self._looking:
+                if changed is not None:
+                    partition, table = changed
+                    rows += self._perhaps_new(candles_of(repeat(partition.series), table))
+                if self._now_s() >= started_s + most_s:
+                    return rows
+            self._looking = None
+            now_s = self._now_s()
+            self._look_s = now_s + max(LOOK_EVERY_S, (now_s - started_s) * LOOK_PAUSE_FACTOR)
+            if most_s < math.inf:
+                break
+        return rows
+
+    def _perhaps_new(self, rows: list[FollowedCandle]) -> list[FollowedCandle]:
+        """Return the rows that are not handed out; all if they may be corrections."""
+        if self._values is not None:
+            return rows
+        has = self._position.has
+        return [each for each in rows if not has((each.market, each.symbol, each.interval), each.begin_ms)]
 
     def _in_order(
         self, found: Sequence[FollowedCandle], rows: Sequence[FollowedCandle] = ()

@@ -61,8 +61,10 @@ class PartitionChanges:
 
     def changed(
         self, locks: Collection[int], *, footers_suffice: bool
-    ) -> Iterator[tuple[Partition, pa.Table]]:
+    ) -> Iterator[tuple[Partition, pa.Table] | None]:
         """Yield the partitions of some locks that changed since they were read, and their rows.
+
+        None is yielded for a partition that has nothing new, so that the caller can pause.
 
         Args:
             footers_suffice: whether a file is left out if its footer shows that it has
@@ -83,6 +85,7 @@ class PartitionChanges:
                 if version is None or version == self._versions.get(partition):
                     continue
                 if footers_suffice and self._is_known(partition, directories):
+                    yield None
                     continue
                 rows, self._versions[partition] = read_partition(self._store, partition, directories)
                 yield partition, rows
