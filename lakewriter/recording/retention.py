@@ -10,6 +10,7 @@ host's. A host whose clock is years ahead removes nothing.
 
 import asyncio
 import logging
+import math
 from itertools import islice
 
 from lakewriter.binance.market_clients import MarketClients
@@ -27,8 +28,8 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 86_400.0
 
-# Pause before the exchange's time is looked at again at the start.
-_TIME_CHECK_S = 1.0
+# Pause between checks whether a market is due.
+_CHECK_S = 2.0
 
 # Partitions that are removed together, and the pause after them for other work.
 BATCH_PARTITIONS = 200
@@ -48,9 +49,6 @@ class Retention:
         keep_ms: the least age of a removed candle.
         by: the user and host, for the record.
         clock: the machine's clock.
-
-    Attributes:
-        runs: number of finished runs.
     """
 
     def __init__(
@@ -63,7 +61,6 @@ class Retention:
         by: str,
         clock: Clock,
     ) -> None:
-        self.runs = 0
         self._store = store
         self._subscribed = subscribed
         self._clients = clients
@@ -72,17 +69,19 @@ class Retention:
         self._clock = clock
 
     async def run(self) -> None:
-        """Forget old candles at the start and once a day, until cancelled."""
+        """Forget old candles of each market as soon as its time is known, and once a day, until cancelled."""
+        due_s: dict[str, float] = {}
         while True:
-            while not all(self._clients[market].time.known for market in self._subscribed.markets):  # noqa: ASYNC110
-                await asyncio.sleep(_TIME_CHECK_S)
             for market in self._subscribed.markets:
+                now_s = self._clock.monotonic_s()
+                if not self._clients[market].time.known or now_s < due_s.get(market, -math.inf):
+                    continue
+                due_s[market] = now_s + EVERY_S
                 try:
                     await self._forget(market)
                 except (LakewriterError, OSError) as error:
                     log.error("retention: %s: %s; tried again tomorrow", market, error)
-            self.runs += 1
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(_CHECK_S)
 
     async def _forget(self, market: str) -> None:
         wall_ms = self._clock.wall_us() // 1000
