@@ -8,7 +8,7 @@
 # make history   years from an archive that lies, interrupted again and again
 # make fuzz   two hours of coverage-guided fuzzing of frames and journal lines
 # make check  format, lint, types, layers
-# make docs   the docs site, in site/; open site/index.html
+# make docs   the docs site, in site/; open site/index.html (its search needs an HTTP server)
 # Each makes its own virtual environment; Python 3.11 or newer is all it needs.
 
 PYTHON ?= python3

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -401,6 +402,25 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, prepared: Path, 
         for typed in typed_commands(text):
             if reason_not_to_run(reader.page, typed) is None:
                 reader.type(typed)
+
+
+def test_statements_of_pages_run(prepared: Path) -> None:
+    """Each statement in a block of SQL runs on a lake; those for other engines have their own tests."""
+    lake, count = lakewriter.open_lake(prepared / "data"), 0
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(r"^```sql\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    ]
+    for block in blocks:
+        if block.startswith("-- DuckDB") or "\n-- :" in block:
+            continue
+        for statement in filter(str.strip, re.split(r";\n", block)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", lakewriter.EmptyAnswerWarning)
+                assert lake.query(statement).columns, statement
+            count += 1
+    assert count >= 5
 
 
 def test_each_exception_is_needed() -> None:
