@@ -1,6 +1,7 @@
 """Followers: the time from durable to seen, and their CPU, beside a recorder of many series.
 
     python benchmarks/follow.py --series 300 --minutes 5 --followers 3
+    python benchmarks/follow.py --single 900      one candle after the other, without a recorder
 
 A sandbox at real speed, `lakewriter record` and so many followers run in processes of
 their own. The sandbox's 1s candles of spot close all the time, and its 1m candles together.
@@ -23,8 +24,11 @@ import time
 import urllib.request
 from pathlib import Path
 
+from lakewriter.candle import Candle
 from lakewriter.follow.journal_tail import JournalTail
 from lakewriter.follow.lake_watch import LakeWatch
+from lakewriter.lake.journal import create_journal
+from lakewriter.lake.lake import LakeStore
 
 MARKET = "spot"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -36,7 +40,11 @@ def main() -> None:
     parser.add_argument("--seconds-series", type=int, default=10, help="how many of them are of 1s")
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--followers", type=int, default=3)
+    parser.add_argument("--single", type=int, default=0, help="commit so many candles one by one instead")
     arguments = parser.parse_args()
+    if arguments.single:
+        follow_single(arguments.single)
+        return
     with tempfile.TemporaryDirectory(prefix="lakewriter-follow-") as directory:
         sandbox = start("sandbox", "--port", "0", "--symbols", str(arguments.series), "--push-every", "2s",
                         stdout=subprocess.PIPE)  # fmt: skip
@@ -50,6 +58,37 @@ def main() -> None:
             print(f"load {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end")
         finally:
             stop(sandbox)
+
+
+def follow_single(count: int) -> None:
+    """Commit candles one by one, and print the time from the end of each commit to its line."""
+    with tempfile.TemporaryDirectory(prefix="lakewriter-follow-") as directory:
+        lake = Path(directory) / "lake"
+        LakeStore.create(str(lake), "benchmark")
+        journal = create_journal(lake, "benchmark")
+        follower = start("follow", "spot:*:1m", "--lake", str(lake), stdout=subprocess.PIPE)
+        assert follower.stdout is not None
+        time.sleep(5)  # its start is not measured
+        times = []
+        for minute in range(count):
+            begin_ms = 1_719_705_600_000 + minute * 60_000
+            numbers = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1, 1.0, 1.0)
+            candle = Candle("spot", "BTCUSDT", "1m", begin_ms, begin_ms + 60_000, *numbers, None, 0, "stream")
+            journal.commit([candle])
+            durable_s = time.monotonic()
+            follower.stdout.readline()
+            times.append(time.monotonic() - durable_s)
+            time.sleep(0.01)
+        stop(follower)
+        journal.close()
+    print_times(times)
+
+
+def print_times(times: list[float]) -> None:
+    times.sort()
+    shares = ", ".join(f"{share:g} % within {times[int(len(times) * share / 100) - 1] * 1000:.1f} ms"
+                       for share in (50, 99, 99.9))  # fmt: skip
+    print(f"durable to seen, {len(times)} candles: {shares}, the last {times[-1] * 1000:.1f} ms")
 
 
 def subscribed(url: str, series: int, seconds_series: int) -> list[str]:
@@ -86,10 +125,7 @@ def measure(url: str, directory: Path, subscriptions: list[str], minutes: float,
     print(f"{followers} followers, {minutes:g} minutes: CPU of the recorder {used[0]} s", end="")
     print(f", of each follower {', '.join(used[1:])} s" if children else "")
     if times:
-        times.sort()
-        shares = ", ".join(f"{share:g} % within {times[int(len(times) * share / 100) - 1] * 1000:.1f} ms"
-                           for share in (50, 99, 99.9))  # fmt: skip
-        print(f"durable to seen, {len(times)} candles: {shares}, the last {times[-1] * 1000:.1f} ms")
+        print_times(times)
 
 
 def observe(lake: Path, children: list["subprocess.Popen[bytes]"], seconds: float) -> list[float]:
