@@ -13,6 +13,7 @@ import pytest
 
 from lakewriter.lake.journal import Journal, create_journal
 from support.candles import stream_candle
+from support.full_disk import full_disk
 from support.lakes import make_lake
 from support.running import REPOSITORY, run, wait_until
 
@@ -140,6 +141,20 @@ def test_a_file_goes_on_where_it_was(tmp_path: Path, journal: Journal) -> None:
     with follow(tmp_path, *arguments):
         wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") == 1)
     assert json.loads(out.read_text())["candle_begin_time"] == "2024-06-30T00:04:00Z"
+
+
+def test_a_file_goes_on_after_a_full_disk(tmp_path: Path, journal: Journal) -> None:
+    """A write that the disk refuses in the middle of a line leaves a file that the next run completes."""
+    out = tmp_path / "out.ndjson"
+    arguments = ("spot:BTCUSDT:1m", "--since", "2024-06-30", "--resume", "place.json", "-o", str(out), "-q")
+    journal.commit([stream_candle(minute) for minute in range(2, 60)])
+    with full_disk(9_100):
+        done = run("follow", *arguments, cwd=tmp_path, fresh=True)
+    assert (done.returncode, "File too large" in done.stderr) == (1, True), done.stderr
+    assert out.stat().st_size == 9_100 and not out.read_bytes().endswith(b"\n")
+    run("follow", *arguments, "--until", "2024-06-30T01:00", cwd=tmp_path)
+    minutes = [int(json.loads(line)["candle_begin_time"][14:16]) for line in out.read_text().splitlines()]
+    assert minutes == [*range(60)]
 
 
 def test_duration_and_until_end_it(tmp_path: Path, journal: Journal) -> None:

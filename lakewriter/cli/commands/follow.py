@@ -155,6 +155,7 @@ class _Printer:
         self._file = file
         self._counts_bytes = counts_bytes
         self._is_saved = False
+        self._can_save = True
         self.save()
 
     def print(self, batch: list[FollowedCandle]) -> None:
@@ -170,25 +171,40 @@ class _Printer:
             self._count(batch[done:count])
             done = count
 
-        self.out.write([encode_line(candle) for candle in batch], written)
+        try:
+            self.out.write([encode_line(candle) for candle in batch], written)
+        except OSError:
+            self._give_up_file()
+            raise
         if self.save_in_s() == 0:
             self.save()
 
     def save_in_s(self) -> float | None:
         """Return the seconds until the position is to be saved; None if it is."""
-        if self._file is None or self._is_saved:
+        if self._file is None or self._is_saved or not self._can_save:
             return None
         return self._file.due_in_s(time.monotonic())
 
     def save(self) -> None:
         """Save the position, if it has changed. The lines before it are on the disk first."""
-        if self._file is not None and not self._is_saved:
+        if self._file is not None and not self._is_saved and self._can_save:
             size = 0
             if self._counts_bytes:
-                os.fdatasync(self.out.fd)
+                try:
+                    os.fdatasync(self.out.fd)
+                except OSError:
+                    self._give_up_file()
+                    raise
                 size = os.fstat(self.out.fd).st_size
             self._file.save(self._position, time.monotonic(), size)
         self._is_saved = True
+
+    def _give_up_file(self) -> None:
+        """Save no more, if lines go into a file: after an error it may have uncounted lines, the last one cut.
+
+        The next run reads the lines after the size that was saved last.
+        """
+        self._can_save = not self._counts_bytes
 
     def _count(self, candles: list[FollowedCandle]) -> None:
         self._is_saved = False
