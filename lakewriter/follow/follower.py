@@ -3,13 +3,16 @@
     for candle in lakewriter.open_lake("data").follow("spot:BTCUSDT:1m", since="1d"):
         print(candle.symbol, candle.close)
 
-A candle counts as handled when the next one is asked for. `resume` keeps that place in a
-file. A program that stores its own state stores `position` with it, and gives it back as
+A candle counts as handled when the next one is asked for, or the follower is closed.
+`resume` keeps that place in a file. A candle whose handling raised out of the `with` block
+is not handled. A program that stores its own state stores `position` with it, and gives it back as
 `after`: then it handles each candle exactly once.
 """
 
 import contextlib
+import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -30,7 +33,8 @@ from lakewriter.written_time import Time, moment_ms
 class Follower:
     """The candles of some series, each once. It is an iterator and an async iterator.
 
-    One thread or one task may use it. Close it, or use it as a context manager.
+    One thread or one task may use it. Close it, or use it as a context manager. A wait of
+    the task may be cancelled: no candle is lost by that.
 
     Args:
         feed: the candles.
@@ -42,9 +46,15 @@ class Follower:
         self._feed = feed
         self._position = position
         self._file = file
+        # The handled candles. The one that is being handled is in `_position` only.
+        self._handled = position.copy()
+        self._handling: FollowedCandle | None = None
         self._batches = feed.batches()
-        self._batch: list[FollowedCandle] = []
-        self._at = 0
+        self._batch: deque[FollowedCandle] = deque()
+        # A cancelled wait leaves its read, or its save, running in a thread.
+        self._reading = threading.Lock()
+        self._saving = threading.Lock()
+        self._failure: Exception | None = None
         self._is_closed = False
         self._is_saved = file is None
         # Without it, a follower that dies at its first candle would not know where it began.
@@ -73,10 +83,10 @@ class Follower:
             candle = self._take()
             if candle is not None:
                 return candle
-            batch = self._fetch()
-            if batch is None:
+            count = self._fetch()
+            if count is None:
                 raise StopIteration
-            if not batch:
+            if not count:
                 self._save()
                 self._feed.wait()
 
@@ -96,18 +106,24 @@ class Follower:
             candle = self._take()
             if candle is not None:
                 return candle
-            batch = await asyncio.to_thread(self._fetch)
-            if batch is None:
+            count = await asyncio.to_thread(self._fetch)
+            if count is None:
                 raise StopAsyncIteration
-            if not batch:
+            if not count:
                 await asyncio.to_thread(self._save)
                 await _readable(self._feed.fileno(), self._feed.look_in_s())
 
     def close(self) -> None:
-        """Stop following, and save the position to the file of `resume`."""
+        """Stop following, and save the position to the file of `resume`. The last candle is handled.
+
+        A read that a cancelled wait left behind is awaited.
+        """
         if not self._is_closed:
             self._is_closed = True
-            self._batches.close()
+            self._count_handled()
+            with self._reading:
+                self._batches.close()
+                self._batch.clear()
             self._feed.close()
             self._save()
 
@@ -121,7 +137,9 @@ class Follower:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the follower."""
+        """Close the follower. A candle whose handling raised is not handled."""
+        if kind is not None:
+            self._handling = None
         self.close()
 
     def __del__(self) -> None:
@@ -131,27 +149,48 @@ class Follower:
 
     def _take(self) -> FollowedCandle | None:
         """Return the next candle of the present batch, or None at its end."""
-        if self._at == len(self._batch):
+        self._count_handled()
+        if not self._batch:
             return None
         if self._file is not None and not self._file.due_in_s(time.monotonic()):
             self._save()
-        candle = self._batch[self._at]
-        self._at += 1
-        self._is_saved = False
+        candle = self._handling = self._batch.popleft()
         if not candle.correction:
             self._position.add((candle.market, candle.symbol, candle.interval), candle.begin_ms)
         return candle
 
-    def _fetch(self) -> list[FollowedCandle] | None:
-        """Read the next batch, and return it; None at the end."""
-        batch = None if self._is_closed else next(self._batches, None)
-        self._batch, self._at = batch or [], 0
-        return batch
+    def _count_handled(self) -> None:
+        candle, self._handling = self._handling, None
+        if candle is None or candle.correction or self._file is None:
+            return
+        with self._saving:
+            self._handled.add((candle.market, candle.symbol, candle.interval), candle.begin_ms)
+            self._is_saved = False
+
+    def _fetch(self) -> int | None:
+        """Read the next batch, and return its length; None at the end."""
+        with self._reading:
+            # The batch, or the error, may be that of a call that was cancelled.
+            if self._failure is not None:
+                raise self._failure
+            if not self._batch:
+                try:
+                    batch = None if self._is_closed else next(self._batches, None)
+                except Exception as error:
+                    self._failure = error
+                    raise
+                if batch is None:
+                    return None
+                self._batch.extend(batch)
+            return len(self._batch)
 
     def _save(self) -> None:
-        if self._file is not None and not self._is_saved:
-            self._file.save(self._position, time.monotonic())
-            self._is_saved = True
+        if self._file is None:
+            return
+        with self._saving:
+            if not self._is_saved:
+                self._file.save(self._handled, time.monotonic())
+                self._is_saved = True
 
 
 def follow(
