@@ -150,25 +150,24 @@ class Feed:
         """
         yield from self._history()
         found, self._found = self._found, []
-        while not self._is_over():
-            changes = self._watch.changes()
-            self._locks |= changes.locks
-            if changes.recorders:
-                self._tail.check_living()
-                self._explain()
+        while True:
+            # Asked before the journals and the changed partitions are read for the last time.
+            is_over = self._is_over()
+            self._note_changes()
             appended = self._tail.read()
             found += self._wanted_of(appended.candles)
-            if appended.missed:
-                # The locks of the merges were released before their segment was deleted.
-                self._locks |= self._watch.changes().locks
-            if appended.missed:
+            # The locks of the merges were released before their segment was deleted.
+            has_more = (appended.missed and self._note_changes()) or appended.more
+            if appended.missed or is_over:
                 yield from self._in_order(found, self._look(math.inf))
             else:
                 # New candles do not wait for the look at partitions.
                 yield from self._in_order(found)
                 yield from self._in_order([], self._look(LOOK_SLICE_S))
             found = []
-            if not appended.more:
+            if not has_more:
+                if is_over:
+                    return
                 yield []
 
     # The start
@@ -192,6 +191,10 @@ class Feed:
             for each in series:
                 self._position.begin(each, self._position.from_ms)
                 self._began_ms[each] = self._position.first_missing_ms(each)
+            if self._until_ms is not None:
+                # Partitions after `until` are not read.
+                ends = self._newest_ends()
+                self._past_until.update(each for each, end_ms in ends.items() if end_ms > self._until_ms)
             absent = [each for each in self._wanted.named() if each not in self._position]
             if absent:
                 more = f" and {len(absent) - _SHOWN_MAX} more" if len(absent) > _SHOWN_MAX else ""
@@ -208,6 +211,17 @@ class Feed:
                 yield from self._in_order([], batch)
 
     def _begin_at_newest(self, fresh: Iterable[Series]) -> None:
+        newest = self._newest_ends()
+        for candle in self._found:
+            if candle.series not in self._position:
+                newest[candle.series] = max(newest.get(candle.series, 0), candle.end_ms)
+        for series in (*fresh, *newest):
+            if series not in self._position:
+                self._without_history.add(series)
+                self._position.begin(series, newest.get(series, 0))
+
+    def _newest_ends(self) -> dict[Series, int]:
+        """Return the end of the newest candle that the partitions of each series have."""
         newest: dict[Series, int] = {}
         for partition, names in self._store.newest(self._wanted):
             series = partition.series
@@ -223,15 +237,18 @@ class Feed:
             else:
                 continue
             newest[series] = max(newest.get(series, 0), series.grid.end(last_ms))
-        for candle in self._found:
-            if candle.series not in self._position:
-                newest[candle.series] = max(newest.get(candle.series, 0), candle.end_ms)
-        for series in (*fresh, *newest):
-            if series not in self._position:
-                self._without_history.add(series)
-                self._position.begin(series, newest.get(series, 0))
+        return newest
 
     # The present
+
+    def _note_changes(self) -> bool:
+        """Note what changed; return whether a recorder may have died, so that its journal has more."""
+        changes = self._watch.changes()
+        self._locks |= changes.locks
+        if changes.recorders:
+            self._tail.check_living()
+            self._explain()
+        return changes.recorders
 
     def _read_journals(self) -> list[FollowedCandle]:
         """Return the wanted candles of all journals."""
@@ -275,11 +292,14 @@ class Feed:
         return rows
 
     def _perhaps_new(self, rows: list[FollowedCandle]) -> list[FollowedCandle]:
-        """Return the rows that are not handed out; all if they may be corrections."""
-        if self._values is not None:
-            return rows
-        has = self._position.has
-        return [each for each in rows if not has((each.market, each.symbol, each.interval), each.begin_ms)]
+        """Return the rows that are not handed out, or are corrections."""
+        has, values = self._position.has, self._values
+        return [
+            each
+            for each in rows
+            if not has((each.market, each.symbol, each.interval), each.begin_ms)
+            or (values is not None and values.is_corrected_by(each))
+        ]
 
     def _in_order(
         self, found: Sequence[FollowedCandle], rows: Sequence[FollowedCandle] = ()
@@ -334,7 +354,7 @@ class Feed:
         until_ms, position = self._until_ms, self._position
         if until_ms is None:
             return False
-        series = {*position, *self._wanted.named()}
+        series = {*filter(self._wanted.covers, position), *self._wanted.named()}
         return bool(series) and all(
             each in self._past_until or (each in position and position.newest_ms(each) >= until_ms)
             for each in series

@@ -56,7 +56,9 @@ class PartitionChanges:
         self._tracked = 0
 
     def note(self, partition: Partition, version: str | None) -> None:
-        """Note the version of a partition whose rows were read."""
+        """Note the version of a partition whose rows were read. A partition without one is read again."""
+        if len(self._versions) >= TRACKED_MAX and partition not in self._versions:
+            del self._versions[next(iter(self._versions))]  # the first one: the oldest day of its series
         self._versions[partition] = version
 
     def changed(

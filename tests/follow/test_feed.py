@@ -1,5 +1,6 @@
 """The feed: past and present without a seam, each key once, ordered within each series."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,8 @@ from lakewriter.candle import Candle
 from lakewriter.follow import feed as feed_module
 from lakewriter.follow import history
 from lakewriter.follow.followed_candle import encode_line, key_of_line
+from lakewriter.follow.journal_tail import Appended
+from lakewriter.lake import journal as journal_module
 from lakewriter.lake.compact import compact_partitions, plan_compaction
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
@@ -250,6 +253,72 @@ def test_until_ends_it(store: LakeStore, journal: Journal) -> None:
         journal.commit(minutes(2, symbol="ETHUSDT") + minutes(3))
         assert [candle.symbol for candle in reader.take()] == ["ETHUSDT"]
         assert next(reader._batches, "the end") == "the end"
+
+
+def test_until_waits_for_what_the_lake_has(store: LakeStore, journal: Journal) -> None:
+    """At the end journals and changed partitions are read once more, if the history is at `until` already."""
+    merge_candles(store, minutes(0, 1, 3, 4, 6))
+    journal.commit(minutes(2))
+    with closing(Reader(store.root, since_ms=BEGIN_MS, until_ms=BEGIN_MS + 7 * 60_000)) as reader:
+        first = next(reader._batches)
+        merge_candles(store, minutes(5))
+        assert [candle.begin_ms for candle in first] == [each.begin_ms for each in minutes(0, 1, 3, 4, 6)]
+        assert reader.minutes() == [-2, -5]
+        assert next(reader._batches, "the end") == "the end"
+
+
+def test_until_between_two_files(store: LakeStore) -> None:
+    """A series that the lake has beyond `until` is at its end, if the last candle before it is missing."""
+    merge_candles(store, minutes(0, DAY))
+    with closing(Reader(store.root, since_ms=BEGIN_MS, until_ms=BEGIN_MS + DAY * 60_000)) as reader:
+        assert [len(batch) for batch in reader._batches] == [1]
+
+
+def test_until_does_not_wait_for_a_series_of_an_earlier_run(store: LakeStore) -> None:
+    """A series that is in the position, and is not wanted any more, does not keep it from its end."""
+    merge_candles(store, [*minutes(0, 1, 2), *minutes(0, symbol="ETHUSDT")])
+    with closing(Reader(store.root, "spot:BTCUSDT,ETHUSDT:1m", since_ms=BEGIN_MS)) as reader:
+        assert len(reader.take()) == 4
+        position = reader.position()
+    until_ms = BEGIN_MS + 3 * 60_000
+    with closing(Reader(store.root, "spot:BTCUSDT:1m", after=position, until_ms=until_ms)) as reader:
+        assert next(reader._batches, "the end") == "the end"
+
+
+def test_a_recorder_that_dies_while_segments_are_missed(
+    store: LakeStore, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its whole lines after the mark are read at once, also if its death is seen by a look for merges."""
+    other = create_journal(store.root, "other")
+    with closing(Reader(store.root, since_ms=BEGIN_MS)) as reader:
+        other.commit(minutes(0))
+        assert reader.minutes() == [0]
+        journal.commit(minutes(1))
+        flush(store, journal)
+        journal.commit(minutes(2))
+        read = reader.feed._tail.read
+
+        def read_then_die() -> Appended:
+            appended = read()
+            if appended.missed:
+                monkeypatch.setattr(journal_module, "write_mark", lambda fd, mark: None)
+                other.commit(minutes(3))
+                kill_recorder(other)
+            return appended
+
+        monkeypatch.setattr(reader.feed._tail, "read", read_then_die)
+        assert reader.minutes() == [1, 2, 3]
+
+
+def test_corrections_hold_no_rows_that_came_already(store: LakeStore, journal: Journal) -> None:
+    """Of a changed partition only new rows and corrections stay in memory."""
+    merge_candles(store, minutes(*range(500)))
+    with closing(Reader(store.root, since_ms=BEGIN_MS, corrections=True)) as reader:
+        assert len(reader.take()) == 500
+        merge_candles(store, [rest_candle(500), stream_candle(7, source="archive", close=7.0)])
+        reader.feed._locks = reader.feed._watch.changes().locks
+        held = reader.feed._look(math.inf)
+        assert [(each.begin_ms - BEGIN_MS) // 60_000 for each in held] == [7, 500]
 
 
 def test_a_follower_that_died_gets_what_it_missed(store: LakeStore, journal: Journal) -> None:
