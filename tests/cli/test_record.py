@@ -68,6 +68,19 @@ def test_a_mistake_gets_one_clear_line(arguments: list[str], line: str, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_config_whose_path_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """The path names the recorder in the lake's files; the refusal creates no lake."""
+    config = tmp_path / os.fsdecode(b"caf\xe9.toml")
+    config.write_text('subscriptions = ["spot:BTCUSDT:1m"]')
+    refused = run_here("record", "--config", str(config), "--exchange", "http://127.0.0.1:9", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines() == [
+        f"lakewriter: config: '{tmp_path}/caf\\udce9.toml' is not UTF-8",
+        "  give a file whose path is UTF-8",
+    ]
+    assert list(tmp_path.iterdir()) == [config]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

@@ -185,6 +185,10 @@ def _either(option: str | None, otherwise: str) -> str:
 
 def _config(path: str | None, subscriptions: Sequence[str]) -> Config:
     found = find_config(path)
+    name = str(Path(path or FILE_NAME).absolute())
+    if found is not None and not subscriptions and not _is_utf8(name):
+        # The lake's files have the path as text: it names the recorder.
+        raise UsageError(f"config: {name!r} is not UTF-8", "give a file whose path is UTF-8")
     if found is None and not subscriptions:
         raise UsageError(
             f"record: nothing to record, and no {FILE_NAME} here",
@@ -192,6 +196,14 @@ def _config(path: str | None, subscriptions: Sequence[str]) -> Config:
             f" for example:\n\n{EXAMPLE}",
         )
     return found or Config()
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def _record(
