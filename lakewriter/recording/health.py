@@ -1,7 +1,8 @@
 """The health of a recorder, judged by its status. Pure.
 
 A recorder is healthy if candles become durable in time. It is not enough that its
-process lives. Before the first candle it is starting.
+process lives. Before the first candle it is starting: no candle was due yet. A market whose
+time stays unknown is a failure, because no candle of it is expected then.
 
 A recorder is stuck if a restart may help: its journal waits for the disk, or most series
 of a market bring nothing, neither by stream nor by REST. A single series that the
@@ -13,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from lakewriter.recording.series_states import STUCK_AFTER_MS
-from lakewriter.recording.status import COMMIT_WAITS_MS, OverdueSeries, RecorderStatus
+from lakewriter.recording.status import COMMIT_WAITS_MS, TIME_UNKNOWN_MS, OverdueSeries, RecorderStatus
 
 # A candle that REST lacks too is explained after about five minutes, unless the symbol is
 # halted, or left the exchange and its list does not say so yet. The list is read every ten minutes.
@@ -62,7 +63,8 @@ def _failure(status: RecorderStatus) -> str:
         return f"the journal has waited {status.commit_waits_ms // 1000} s for the disk"
     late = [each for each in status.most_overdue if each.overdue_ms > _overdue_ms_max(each)]
     if not late:
-        return ""
+        is_long = status.at_ms - status.started_at_ms > TIME_UNKNOWN_MS
+        return _time_unknown(status) if is_long else ""
     first = late[0]
     lacks = ", and REST lacks it too" if first.is_absent else ""
     others = status.overdue_series - 1
@@ -80,6 +82,10 @@ def _overdue_ms_max(overdue: OverdueSeries) -> int:
 def _not_started(status: RecorderStatus) -> str:
     if status.last is None:
         return "no candle is recorded yet"
+    return _time_unknown(status)
+
+
+def _time_unknown(status: RecorderStatus) -> str:
     unknown = [each.market for each in status.markets if each.exchange_ms is None]
     return f"{', '.join(unknown)}: the exchange's time is not known yet" if unknown else ""
 

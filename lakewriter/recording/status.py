@@ -20,6 +20,9 @@ CLOCK_OFF_MS = 2_000
 # A commit that has not returned for longer means that the disk refuses writes or hangs.
 COMMIT_WAITS_MS = 10_000
 
+# A market's time is known within seconds of the start, if REST answers.
+TIME_UNKNOWN_MS = 60_000
+
 
 class RecorderStats(msgspec.Struct):
     """Counts since a recorder started.

@@ -5,12 +5,12 @@ mends itself within a minute is no finding.
 """
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from lakewriter.disk_forecast import FULL_SOON_DAYS
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.journal_directories import JOURNAL_DIRECTORY
-from lakewriter.recording.status import CLOCK_OFF_MS, COMMIT_WAITS_MS, RecorderStatus
+from lakewriter.recording.status import CLOCK_OFF_MS, COMMIT_WAITS_MS, TIME_UNKNOWN_MS, RecorderStatus
 from lakewriter.series import Series
 from lakewriter.status.facts import Attention, LakeStatus
 from lakewriter.status.recorders import RecorderFacts
@@ -30,8 +30,8 @@ FULL_BYTES = 100_000_000
 FULL_FILES = 1_000
 FULL_SHARE = 0.01
 
-# A market's time is known within seconds of the start, if REST answers.
-TIME_UNKNOWN_MS = 60_000
+# A recorder confirms its subscriptions every five minutes, and may be restarted in between.
+UNRECORDED_MS = 6 * 60_000
 
 _FILES_SHOWN = 3
 
@@ -53,6 +53,7 @@ def attention(status: LakeStatus, lake: str | None) -> tuple[Attention, ...]:
     for _, own in living:
         found += _time_unknown(own, lake)
     found += _overdue([own for _, own in living], lake)
+    found += _unrecorded(status, [own for _, own in living], lake)
     found += _brings_nothing([own for _, own in living], lake)
     found += _unmerged([own for _, own in living], lake)
     found += _damaged(status)
@@ -129,6 +130,22 @@ def _overdue(recorders: Iterable[RecorderStatus], lake: str | None) -> Iterator[
         )
 
 
+def _unrecorded(
+    status: LakeStatus, living: Sequence[RecorderStatus], lake: str | None
+) -> Iterator[Attention]:
+    # A recorder that just started takes over its former subscriptions once it knows the time.
+    settled = living and all(status.at_ms - own.started_at_ms > LATE_MS for own in living)
+    if status.unrecorded_example is not None and status.unrecorded_ms > UNRECORDED_MS and settled:
+        count = status.unrecorded_series
+        yield Attention(
+            "unrecorded",
+            f"{_named(Series(*status.unrecorded_example), count)} subscribed to, and nothing recorded"
+            f" {'it' if count == 1 else 'them'} for {duration_text(status.unrecorded_ms)}; start a recorder,"
+            " or unsubscribe",
+            command_line("coverage", "--until", "now", lake=lake),
+        )
+
+
 def _brings_nothing(recorders: Iterable[RecorderStatus], lake: str | None) -> Iterator[Attention]:
     silent = [
         (real_ms, each.series, own.silent_series)
@@ -178,6 +195,13 @@ def _gaps(status: LakeStatus, lake: str | None) -> Iterator[Attention]:
             f"{counted(candles, 'candle')} of {_of(Series(*gaps.example), gaps.reasonless_series)}"
             f" {are(candles)} missing without a reason",
             command_line("gaps", lake=lake),
+        )
+    elif gaps.unchecked_candles:
+        yield Attention(
+            "gaps",
+            f"{counted(gaps.unchecked_candles, 'candle')} could not be healed; the files to check whether"
+            " a backfill brought them are too many here",
+            command_line("coverage", lake=lake),
         )
 
 

@@ -97,6 +97,11 @@ def _recorder(status: RecorderStatus) -> Iterator[Metric]:
         "healthy", "Whether candles become durable in time, as /healthz answers.", health.status == "ok"
     )
     yield _gauge(
+        "starting",
+        "Whether it waits for its first candle, and nothing is overdue.",
+        health.status == "starting",
+    )
+    yield _gauge(
         "stuck", "Whether a restart may help: the systemd watchdog is not fed then.", health.is_stuck
     )
 

@@ -14,7 +14,7 @@ from support.candles import stream_candle
 from support.recording import recording
 from support.running import until
 from support.side_by_side import side_by_side
-from support.statuses import recorder_status
+from support.statuses import NOW_MS, recorder_status
 
 CANDLE = stream_candle(0)
 SPOT = MarketStatus("spot", 4, 1, 0, 0, 0, exchange_ms=1)
@@ -41,8 +41,12 @@ def test_before_the_first_candle_it_is_starting() -> None:
     health = judge(status(last=None))
     assert (health.status, health.reason) == ("starting", "no candle is recorded yet")
     unknown = msgspec.structs.replace(SPOT, exchange_ms=None)
-    health = judge(status(markets=(unknown,)))
+    young = {"markets": (unknown,), "started_at_ms": NOW_MS - 30_000}
+    health = judge(status(**young))
     assert (health.status, health.reason) == ("starting", "spot: the exchange's time is not known yet")
+    # No candle is expected without the time, so nothing would ever be overdue.
+    health = judge(status(last=None, markets=(unknown,)))
+    assert (health.status, health.reason) == ("failing", "spot: the exchange's time is not known yet")
 
 
 def test_overdue_candles_are_a_failure() -> None:

@@ -166,6 +166,35 @@ def test_expressions_are_valid(tmp_path: Path) -> None:
         promtool("check", "rules", str(path))
 
 
+def test_a_recorder_that_waits_for_its_first_candle_pages_nobody(tmp_path: Path) -> None:
+    """A new recorder of 1d is not healthy for a day and raises no alert; a failing one does."""
+    unhealthy = "LakewriterUnhealthy"
+    alert = {"exp_labels": {"severity": "page", "instance": "b"}, "exp_annotations": {
+        "summary": "Candles are overdue on b.",
+        "description": "curl -s http://b/healthz says why.",
+    }}  # fmt: skip
+    series = {
+        'lakewriter_healthy{instance="a"}': "0x20",
+        'lakewriter_starting{instance="a"}': "1x20",
+        'lakewriter_healthy{instance="b"}': "0x20",
+        'lakewriter_starting{instance="b"}': "0x20",
+    }
+    # JSON is YAML too.
+    test = {
+        "rule_files": [str(RULES)],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": each} for name, each in series.items()],
+                "alert_rule_test": [{"eval_time": "10m", "alertname": unhealthy, "exp_alerts": [alert]}],
+            }
+        ],
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(json.dumps(test))
+    promtool("test", "rules", str(path))
+
+
 @pytest.mark.slow
 @side_by_side
 async def test_a_flood_of_requests_costs_no_candle(tmp_path: Path) -> None:
@@ -218,6 +247,7 @@ def test_answers_of_a_recorder(tmp_path: Path) -> None:
         status = json.loads((await handlers["/status.json"](None)).body)
         assert (status["recorded"], status["series"], status["markets"]) == (0, 0, [])
         metrics = await handlers["/metrics"](None)
+        assert b"lakewriter_healthy 0.0\n" in metrics.body and b"lakewriter_starting 1.0\n" in metrics.body
         assert metrics.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert b"lakewriter_candles_recorded_total 0.0\n" in metrics.body
         recorder.stats.recorded = 7
