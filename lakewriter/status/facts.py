@@ -41,6 +41,7 @@ AttentionKind = Literal[
     "disk_full",
     "disk_refuses",
     "overdue",
+    "unrecorded",
     "time_unknown",
     "brings_nothing",
     "unmerged",
@@ -87,6 +88,11 @@ class LakeStatus(msgspec.Struct, frozen=True, kw_only=True):
         last_flush: the last flush of a living recorder.
         clock_offset_ms: the host's clock minus the exchange's; None if unknown.
         gaps: the open gaps, by the ledgers.
+        unrecorded_series: series that are subscribed to, and that no living recorder records.
+            0 on an object store, whose other hosts' recorders cannot be seen.
+        unrecorded_example: the one that was recorded longest ago.
+        unrecorded_ms: the time since its last recorder confirmed it, by the exchange's clock.
+            A recorder confirms every five minutes.
         last_compaction: None if the lake was never compacted.
         size: the size of the lake.
         disk: its disk; None on an object store.
@@ -116,4 +122,7 @@ class LakeStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_compaction: CompactionRecord | None
     size: LakeSize
     disk: DiskState | None
+    unrecorded_series: int = 0
+    unrecorded_example: tuple[str, str, str] | None = None
+    unrecorded_ms: int = 0
     attention: tuple[Attention, ...] = ()

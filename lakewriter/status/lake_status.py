@@ -13,8 +13,11 @@ import msgspec
 from lakewriter.disk_forecast import days_until_full
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.compaction_record import read_compaction_record
+from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.subscriptions import read_periods
 from lakewriter.recording.status import RecorderStatus
+from lakewriter.series import Series
 from lakewriter.status.attention import attention
 from lakewriter.status.facts import DiskState, LakeStatus
 from lakewriter.status.open_gaps import read_open_gaps
@@ -45,6 +48,8 @@ def lake_status(
     ]
     started_ms = min((own.started_at_ms for own in today), default=None)
     offsets_ms = [own.clock_offset_ms for own in living if own.clock_offset_ms is not None]
+    unrecorded = _unrecorded(store)
+    example = min(unrecorded, key=lambda series: (unrecorded[series], series), default=None)
     status = LakeStatus(
         lake=store.name,
         at_ms=now_ms,
@@ -77,8 +82,30 @@ def lake_status(
         last_compaction=read_compaction_record(store),
         size=size,
         disk=_disk(store, living, size),
+        unrecorded_series=len(unrecorded),
+        unrecorded_example=example,
+        unrecorded_ms=max(0, _exchange_ms(living, now_ms) - unrecorded[example]) if example else 0,
     )
     return msgspec.structs.replace(status, attention=attention(status, lake))
+
+
+def _unrecorded(store: LakeStore) -> dict[Series, int]:
+    """Return the series that are subscribed to and that no living process records.
+
+    Returns:
+        for each series, the exchange's time at which a recorder last confirmed it.
+    """
+    if store.is_remote:
+        return {}  # the recorders of other hosts cannot be seen
+    # The periods are read first: a recorder locks its journal before it writes a period.
+    still = [period for period in read_periods(store.state_dir) if period.is_open]
+    alive = living_recorders(store.state_dir) if still else frozenset()
+    recorded = {period.series for period in still if period.journal in alive}
+    confirmed: dict[Series, int] = {}
+    for period in still:
+        if period.owed_ms is not None and period.series not in recorded:
+            confirmed[period.series] = max(period.seen_ms, confirmed.get(period.series, 0))
+    return confirmed
 
 
 def _exchange_ms(living: Sequence[RecorderStatus], now_ms: int) -> int:

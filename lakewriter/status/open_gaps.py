@@ -65,10 +65,11 @@ def read_open_gaps(store: LakeStore, files_max: int = CHECKED_FILES_MAX) -> Open
     unchecked, files_left = 0, files_max
     for series, gone in unhealed.items():
         ranges = minus(union(gone), unsubscribed_ranges(periods[series]) if series in periods else [])
-        files_left -= _files(series, ranges)
-        if files_left < 0:
+        files = _files(series, ranges)
+        if files > files_left:
             unchecked += sum(series.grid.count(*each) for each in ranges)
             continue
+        files_left -= files
         presence = presence_of(store, series)
         absent = [run for each in ranges for run in presence.missing(*each)]
         candles = sum(presence.grid.count(*run) for run in absent)

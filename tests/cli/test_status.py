@@ -99,7 +99,7 @@ def test_a_report_has_the_numbers() -> None:
         "compacted  never",
         "size       1.2 GB: about 14,200,000 candles in 10,240 files of 2 series",
         "disk       57.0 GB of 252.0 GB free; full in 407 days at 140.0 MB a day",
-        "nothing needs you",
+        "nothing known needs you",
     ]
 
 
@@ -121,7 +121,8 @@ def test_a_lake_without_a_recorder_is_exit_0(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "recorder   none on this host\n" in done.stdout
     assert "10 candles in 1 file of 1 series\n" in done.stdout
-    assert done.stdout.endswith("\nnothing needs you\n")
+    assert "gaps       none open in the ledgers\n" in done.stdout
+    assert done.stdout.endswith("\nnothing known needs you\n")
     assert all(line == line.rstrip() and len(line) <= 80 for line in done.stdout.splitlines())
     assert "\x1b" not in done.stdout
 
@@ -137,7 +138,7 @@ def test_what_needs_a_person_is_exit_1(tmp_path: Path) -> None:
         f"  lakewriter flush --lake {tmp_path}",
     ]
     assert f"{journal}: dead for " in done.stdout
-    assert "nothing needs you" not in done.stdout
+    assert "nothing known needs you" not in done.stdout
     assert run(*done.stderr.split()[-4:][1:]).returncode == 0
     assert run("status", "--lake", str(tmp_path)).returncode == 0
 
@@ -265,4 +266,4 @@ async def test_a_recorder_is_reported(tmp_path: Path) -> None:
             assert await asyncio.to_thread(recorder.stop) == 0
         done = await asyncio.to_thread(run, "status", "--lake", str(lake))
         assert (done.returncode, done.stderr) == (0, "")
-        assert "recorder   none on this host\n" in done.stdout
+        assert "recorder   none on this host; 1 subscribed series is not recorded\n" in done.stdout

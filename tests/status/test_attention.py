@@ -41,6 +41,14 @@ def silent(ms: int) -> dict[str, Any]:
     }
 
 
+def unrecorded(ms: int, count: int = 1) -> dict[str, Any]:
+    return {
+        "unrecorded_series": count,
+        "unrecorded_example": ("spot", "BTCUSDT", "1m"),
+        "unrecorded_ms": ms,
+    }
+
+
 def disk(free: int, growth: int, total: int = 1000 * GB, files: int | None = None) -> DiskState:
     return DiskState(
         free_bytes=free,
@@ -65,11 +73,14 @@ FINDINGS = [
     ("disk_refuses", living(commit_waits_ms=34_000), "has taken no candle for 34 s", "df -h /srv/candles"),
     ("overdue", living(**overdue(3 * MINUTE_MS)), "spot BTCUSDT 1m is overdue", "lakewriter gaps --until now"),
     ("overdue", living(**overdue(3 * MINUTE_MS, 12)), "spot BTCUSDT 1m and 11 more series are overdue", "lakewriter gaps --until now"),
+    ("unrecorded", a_lake_status(recorder_facts(), **unrecorded(7 * MINUTE_MS)), "spot BTCUSDT 1m is subscribed to, and nothing recorded it for 7 min", "lakewriter coverage --until now"),
+    ("unrecorded", a_lake_status(recorder_facts(), **unrecorded(7 * MINUTE_MS, 3)), "spot BTCUSDT 1m and 2 more series are subscribed to, and nothing recorded them", "lakewriter coverage --until now"),
     ("time_unknown", living(markets=(MarketStatus("spot", 2, 1, 0, 0, 0),)), "the exchange's time is unknown", "lakewriter doctor"),
     ("brings_nothing", living(**silent(2 * MINUTE_MS)), "spot BTCUSDX 1m is subscribed to, and brought nothing", "lakewriter query "),
     ("unmerged", living(unmerged_partitions=1), "1 partition cannot be merged", "lakewriter verify"),
     ("damaged_journal", a_lake_status(recorder_facts("dead", status=None, damaged=("00000001.ndjson.bad",))), "are kept in 1 file", "ls -l /srv/candles/_lakewriter/journal/db1-812-abc/00000001.ndjson.bad"),
     ("gaps", a_lake_status(gaps=OpenGaps(reasonless_candles=7, reasonless_series=2, example=("spot", "BTCUSDT", "1m"))), "7 candles of spot BTCUSDT 1m and 1 more series are missing", "lakewriter gaps"),
+    ("gaps", a_lake_status(gaps=OpenGaps(healing_candles=5, healing_series=1, unchecked_candles=10)), "10 candles could not be healed", "lakewriter coverage"),
     ("disk_full", a_lake_status(disk=disk(12_000_000, 10 * GB)), "the disk is full: 12.0 MB are left", "df -h /srv/candles"),
     ("disk_full", a_lake_status(disk=disk(0, 10 * GB, total=2_000_000)), "the disk is full: 0 bytes are left", "df -h /srv/candles"),
     ("disk_full", a_lake_status(disk=disk(900 * GB, GB, files=3)), "the disk is full: 3 files can still be created", "df -i /srv/candles"),
@@ -112,7 +123,12 @@ QUIET = [
     a_lake_status(clock_offset_ms=1_900),
     a_lake_status(disk=disk(100 * GB, 10 * GB)),
     a_lake_status(disk=disk(50_000_000, 1_000, total=64_000_000, files=500_000)),
-    a_lake_status(gaps=OpenGaps(healing_candles=5, healing_series=1, unchecked_candles=10)),
+    a_lake_status(gaps=OpenGaps(healing_candles=5, healing_series=1)),
+    a_lake_status(**unrecorded(HOUR_MS)),
+    a_lake_status(recorder_facts(), **unrecorded(5 * MINUTE_MS)),
+    a_lake_status(
+        recorder_facts(status=recorder_status(started_at_ms=NOW_MS - 30_000)), **unrecorded(HOUR_MS)
+    ),
 ]
 
 

@@ -16,6 +16,8 @@ from lakewriter.lake.compaction_record import (
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.open import open_to_read
 from lakewriter.lake.recorder_status_file import write_status
+from lakewriter.lake.subscriptions import end_periods
+from lakewriter.recording.status import MarketStatus
 from lakewriter.recording.supervisor import SupervisorOptions
 from lakewriter.sandbox.server import SandboxOptions, serve
 from lakewriter.series import Series
@@ -25,7 +27,7 @@ from lakewriter.status.open_gaps import read_open_gaps
 from lakewriter.status.recorders import read_recorders
 from support.candles import BTC, stream_candle
 from support.lakes import make_lake
-from support.living_recorder import LivingRecorder, kill_recorder, mark_gap
+from support.living_recorder import LivingRecorder, confirm_series, kill_recorder, mark_gap
 from support.recording import recording
 from support.running import child, until
 from support.side_by_side import side_by_side
@@ -109,6 +111,33 @@ def test_gaps_are_counted_as_the_lake_is(tmp_path: Path) -> None:
     assert status_of(tmp_path).attention == ()
 
 
+def test_series_of_a_recorder_that_is_gone_are_counted(tmp_path: Path) -> None:
+    """A series stays subscribed to after its recorder; once another recorder lives, it is a finding."""
+    store = make_lake(tmp_path, map(stream_candle, range(10)))
+    now, ether, ada = now_ms(), Series("spot", "ETHUSDT", "1m"), Series("spot", "ADAUSDT", "1m")
+    spot = MarketStatus("spot", 2, 1, 0, 0, 0, exchange_ms=now)
+    own = msgspec.json.encode(recorder_status(started_at_ms=0, at_ms=now, markets=(spot,)))
+    first = create_journal(tmp_path, "first")
+    before_ms = now - 20 * 60_000
+    # ADAUSDT never traded, so nobody waits for it.
+    owed = {BTC: before_ms, ether: before_ms}
+    confirm_series(store, first, BTC, ether, ada, now_ms=before_ms, name="/a.toml", starting=True, owed=owed)
+    write_status(first.directory, own)
+    assert status_of(tmp_path).unrecorded_series == 0
+    first.close()
+    status = status_of(tmp_path)
+    assert (status.unrecorded_series, status.unrecorded_example, status.attention) == (2, BTC, ())
+    second = create_journal(tmp_path, "second")
+    confirm_series(store, second, ether, now_ms=now, name="/b.toml", starting=True, owed={ether: now})
+    write_status(second.directory, own)
+    status = status_of(tmp_path)
+    assert (status.unrecorded_series, status.unrecorded_example) == (1, BTC)
+    assert [each.kind for each in status.attention] == ["unrecorded"]
+    end_periods(store, [BTC])
+    assert status_of(tmp_path).attention == ()
+    second.close()
+
+
 def test_gaps_with_a_final_reason_are_not_open(tmp_path: Path) -> None:
     """A halt of the exchange is explained."""
     make_lake(tmp_path, map(stream_candle, [*range(5), *range(7, 9)]))
@@ -128,6 +157,11 @@ def test_many_gaps_are_not_all_checked(tmp_path: Path) -> None:
     gaps = read_open_gaps(store, files_max=3)
     assert (gaps.reasonless_candles, gaps.unchecked_candles) == (7, 4)
     assert read_open_gaps(store).reasonless_candles == 11
+    # A series with too many files does not keep the next one from being checked.
+    mark_gap(recorder_of_days := LivingRecorder(tmp_path), 5, 4 * 1440, "unhealable")
+    recorder_of_days.die()
+    gaps = read_open_gaps(store, files_max=3)
+    assert (gaps.reasonless_candles, gaps.unchecked_candles) == (4, 4 * 1440 - 5)
 
 
 def test_a_compaction_is_on_record(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def status_text(status: LakeStatus) -> RenderableType:
 def attention_text(attention: tuple[Attention, ...]) -> RenderableType:
     """Return what needs a person: a sentence and the command, for each."""
     if not attention:
-        return Text("nothing needs you", style=_GOOD)
+        return Text("nothing known needs you", style=_GOOD)
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
@@ -54,7 +54,11 @@ def _lines(status: LakeStatus) -> Iterator[tuple[str, Text]]:
     yield "lake", Text(printable(status.lake))
     yield "time", Text(f"{_moment(status.at_ms)} UTC")
     if not any(fact.state == "recording" for fact in status.recorders):
-        yield "recorder", Text("none on this host")
+        words = Text("none on this host")
+        if status.unrecorded_series:
+            left = counted(status.unrecorded_series, "subscribed series is", "subscribed series are")
+            words.append(f"; {left} not recorded", style="yellow")
+        yield "recorder", words
     for fact in status.recorders:
         yield "recorder", _recorder(fact, status.at_ms)
     if status.series:
@@ -130,7 +134,7 @@ def _gaps(status: LakeStatus) -> Text:
         parts.append(f"{counted(gaps.reasonless_candles, 'candle')} without a reason")
     if gaps.unchecked_candles:
         parts.append(f"{counted(gaps.unchecked_candles, 'candle')} not checked")
-    return Text("; ".join(parts) or "none open", style=_BAD if gaps.reasonless_candles else "")
+    return Text("; ".join(parts) or "none open in the ledgers", style=_BAD if gaps.reasonless_candles else "")
 
 
 def _compaction(status: LakeStatus) -> Text:
