@@ -15,6 +15,8 @@ to `VALUE_COLUMNS` if the exchange sends it. These modules name every column:
     importer/column_names                   names it in files of other tools
     importer/dialect                        names it in files without a header
     verify/aggregates, query/macros         compute it for longer candles
+    follow/followed_candle                  hands it to followers
+    follow/handed_values                    compares it
     query/output/column_fit                 leaves it out of narrow terminals
     sandbox/truth/candles                   generates it
     sandbox/http/archive                    serves it

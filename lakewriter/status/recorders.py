@@ -5,6 +5,7 @@ directory while it lives. Other writers, such as a backfill, hold such a lock to
 publish nothing.
 """
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from lakewriter.lake.journal_directories import (
 from lakewriter.lake.recorder_status_file import read_status
 from lakewriter.lake.segments import BAD_SUFFIX, READ_BYTES_MAX
 from lakewriter.recording.status import RecorderStatus
+from lakewriter.regular_file import open_regular
 
 _PART_BYTES = 1 << 20
 
@@ -105,7 +107,7 @@ def _decoded(data: bytes | None) -> RecorderStatus | None:
 def _count_lines(path: Path) -> int:
     """Return the number of whole lines in a segment, up to the bytes that a reader reads."""
     lines = left = 0
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
         left = READ_BYTES_MAX
         while left > 0 and (part := file.read(min(left, _PART_BYTES))):
             lines += part.count(b"\n")
