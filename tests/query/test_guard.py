@@ -130,3 +130,16 @@ def test_monstrous_nesting_is_refused_not_crashed_on() -> None:
     """Deeply nested SQL is an error of one line."""
     with pytest.raises((QueryError, duckdb.Error)):
         check(duckdb.connect(), "SELECT " + "abs(" * 5000 + "1" + ")" * 5000)
+
+
+def test_withs_in_withs_are_refused_before_they_are_parsed() -> None:
+    """The parser would take seconds and gigabytes for a wrong text of a few words."""
+    connection = duckdb.connect()
+
+    def nested(count: int) -> str:
+        return "WITH a AS (" * count + "SELECT 1" + ") FROM a" * count
+
+    with pytest.raises(QueryError, match="sql: more than 5 WITH"):
+        check(connection, nested(6).replace("SELECT 1", "SELECT 1 x y"))
+    check(connection, nested(5))
+    check(connection, "SELECT " + ", ".join(["now()::TIMESTAMP WITH TIME ZONE"] * 6))

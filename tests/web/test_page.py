@@ -1,6 +1,7 @@
 """The page in a real browser: candles move, gaps have reasons, SQL answers, and it comes back."""
 
 import contextlib
+import json
 import re
 import socket
 import time
@@ -296,6 +297,46 @@ def test_what_cannot_be_read_is_said(browser: Any, tmp_path: Path) -> None:
         )
         path.write_bytes(whole)
         wait_for_newer(page, 0)
+
+
+def test_a_damaged_address_shows_the_usual_series(browser: Any, quiet: str) -> None:
+    """An address that no text can be read from is no error."""
+    with visiting(browser, quiet, "/#%") as visitor:
+        page = visitor.page
+        page.wait_for_function("() => location.hash === '#spot:BTCUSDT:1m'", **WAIT)
+        page.evaluate("location.hash = '#%'")
+        wait_for_newer(page, 0)
+
+
+def test_the_pill_is_green_only_if_nothing_is_wrong(browser: Any, live: Live) -> None:
+    """It says that a recorder hangs, that something needs a person, and that the status is unknown."""
+    findings: list[dict[str, str]] = []
+    refusal: dict[str, str] | None = None
+
+    def answer(route: Any) -> None:
+        if refusal is not None:
+            route.fulfill(status=500, content_type="application/json", body=json.dumps(refusal))
+            return
+        fetched = route.fetch()
+        route.fulfill(response=fetched, json={**fetched.json(), "attention": findings})
+
+    with lake_served(live.lake) as url, visiting(browser, url) as visitor:
+        page = visitor.page
+        visitor.expects_failures = True  # an answer with the status 500
+        page.wait_for_selector("#connection[data-state=good]", **WAIT)
+        page.route("**/page/status.json", answer)
+        findings = [{"kind": "hanging_recorder", "sentence": "it hangs", "command": ""}]
+        page.wait_for_selector("#connection[data-state=bad]", **WAIT)
+        assert page.inner_text("#connection") == "recording is hindered"
+        findings = [{"kind": "clock_off", "sentence": "the clock is off", "command": ""}]
+        page.wait_for_selector("#connection[data-state=warn]", **WAIT)
+        assert page.inner_text("#connection") == "recording, needs you"
+        refusal = {"error": "status: damaged", "hint": ""}
+        page.wait_for_selector("#connection[data-state=bad]", **WAIT)
+        assert page.inner_text("#connection") == "status unknown"
+        assert page.inner_text("#attention-list") == "the status cannot be read: status: damaged"
+        findings, refusal = [], None
+        page.wait_for_selector("#connection[data-state=good]", **WAIT)
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

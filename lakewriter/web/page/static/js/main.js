@@ -71,7 +71,16 @@ function remembered() {
   } catch {
     // As above.
   }
-  return [decodeURIComponent(location.hash.slice(1)), stored];
+  return [addressed(), stored];
+}
+
+/** Return the series that the page's address names; "" if it is damaged, such as "#%". */
+function addressed() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
 }
 
 async function updateSeries() {
@@ -136,7 +145,7 @@ onReachable((is) => {
   if (is) repeaters.forEach((each) => each.now());
 });
 addEventListener("hashchange", () => {
-  const series = decodeURIComponent(location.hash.slice(1)).split(":");
+  const series = addressed().split(":");
   if (series.length === 3) choose(series);
 });
 repeaters.forEach((each) => each.now());

@@ -6,12 +6,16 @@ import { bytes, count, element, milliseconds, short, span } from "./format.js";
 // A disk that is full sooner is marked.
 const FULL_SOON_DAYS = 14;
 
+// Findings that keep candles of a living recorder from the lake.
+const HINDERS = new Set(["hanging_recorder", "disk_full", "disk_refuses", "time_unknown", "unmerged"]);
+
 export class StatusPanel {
   constructor(byId) {
     this.byId = byId;
     this.about = null;
     this.reachable = null;
     this.state = null;
+    this.isKnown = true;
     this.recorders = [];
     const table = byId("markets");
     this.labels = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
@@ -28,7 +32,13 @@ export class StatusPanel {
   }
 
   async update() {
-    this.state = await getJson("/page/status.json");
+    try {
+      this.state = await getJson("/page/status.json");
+    } catch (error) {
+      this.#unknown(error);
+      throw error;
+    }
+    this.isKnown = true;
     this.recorders = this.state.recorders
       .filter((each) => each.state === "recording" && each.status)
       .map((each) => each.status);
@@ -41,6 +51,16 @@ export class StatusPanel {
     this.#markets();
   }
 
+  /** Show that the status cannot be read: the last one may be wrong by now. */
+  #unknown({ message, hint, status }) {
+    this.isKnown = false;
+    this.#pill();
+    // That the server does not answer is shown by the pill.
+    if (!status) return;
+    const more = hint ? ` (${hint})` : "";
+    this.#attention([{ sentence: `the status cannot be read: ${message}${more}`, command: "" }]);
+  }
+
   #pill() {
     const [state, text] = this.#condition();
     this.byId("connection").dataset.state = state;
@@ -49,13 +69,15 @@ export class StatusPanel {
 
   #condition() {
     if (this.reachable === false) return ["bad", "disconnected, retrying"];
+    if (!this.isKnown) return ["bad", "status unknown"];
     if (this.reachable === null || !this.about || !this.state) return ["wait", "connecting"];
     if (this.state.recorders.some((each) => each.state === "dead")) return ["warn", "recorder died"];
     if (!this.recorders.length) return ["wait", "no recorder here"];
-    const { overdue_series: overdue, silent_series: silent } = this.state;
+    const { overdue_series: overdue, silent_series: silent, attention } = this.state;
+    if (attention.some(({ kind }) => HINDERS.has(kind))) return ["bad", "recording is hindered"];
     if (overdue) return ["warn", `${count(overdue)} series overdue`];
     if (silent) return ["warn", `${count(silent)} series silent`];
-    return ["good", "recording"];
+    return attention.length ? ["warn", "recording, needs you"] : ["good", "recording"];
   }
 
   #attention(items) {
