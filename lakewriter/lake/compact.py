@@ -242,7 +242,7 @@ def compact_partition(
 ) -> CompactionResult:
     """Fold a partition's files into its one file, unless no other file exists.
 
-    Files without rows are removed.
+    Files without rows are removed. On an object store our own one stays.
 
     Crash: before the replacement all is as it was; after it, foreign files
     that were folded in may still be there and are folded in again by the next
@@ -316,9 +316,10 @@ def _fold_files(
         disputed=0 if after is before else count_disputed(before, after),
         bytes_before=bytes_before,
     )
-    if not after.num_rows:
-        # Our files always have rows: `LakeStore.newest` relies on it.
+    if not after.num_rows and (own is None or not store.is_remote):
+        # Our files have rows: `LakeStore.newest` relies on it.
         return _Folded(done, files)
+    # A store deletes without a condition, so a row merged meanwhile would be lost: our file stays.
     if own is not None and len(files) == 1 and after is before and written_by_us(own.data):
         return _Folded(done._replace(bytes_after=bytes_before, version=own.version), [])
     data = encode_next(after, partition, own.data if own else None)

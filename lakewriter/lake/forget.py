@@ -4,11 +4,15 @@ Strategy: the remaining rows of a partition replace its file, by the same lock a
 replacement as a merge. A partition without remaining rows loses its files and its
 directory. The caller records the removal first (see `forgotten`).
 
+An object store cannot delete an object under a condition. A candle that another host
+merges right before a deletion would be lost. So on a store only a partition that is selected
+whole is deleted. If the rows that exist happen to be all selected, a file without rows remains.
+
 Rows in a journal stay: the next flush merges them. Healing and backfill may
 fetch forgotten candles again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -142,6 +146,31 @@ def forget_partition(
         return ForgetResult(partition, error=error.what, hint=error.hint)
 
 
+def outcomes_to_record(
+    store: LakeStore,
+    todo: Sequence[tuple[PartitionDirs, Selection]],
+    planned: Sequence[ForgetResult],
+    outcomes: Sequence[ForgetResult],
+) -> list[ForgetResult]:
+    """Return what was removed, and what may have been.
+
+    A partition that failed, or was in work at an interruption, is looked at again. If a second
+    dry run finds what the first one found, nothing was removed. Otherwise the plan is returned.
+
+    Args:
+        todo: the partitions and their selections.
+        planned: the dry run of each partition.
+        outcomes: the results of the finished partitions, in the same order.
+    """
+    found = []
+    for at, plan in enumerate(planned[: len(outcomes) + 1]):
+        if at < len(outcomes) and not outcomes[at].error:
+            found.append(outcomes[at])
+        elif forget_partition(store, *todo[at], dry_run=True) != plan:
+            found.append(plan)
+    return found
+
+
 def removed_by_series(outcomes: Iterable[ForgetResult]) -> dict[Series, Removed]:
     """Return the removed candles of each series."""
     found: dict[Series, list[ForgetResult]] = {}
@@ -180,7 +209,8 @@ def _forget(store: LakeStore, item: PartitionDirs, selection: Selection, *, dry_
     chosen = selection.rows(own.rows)
     if not chosen.any():
         return ForgetResult(partition)
-    if chosen.all():
+    # An object store cannot delete under a condition. There a file without rows replaces this one.
+    if chosen.all() and not store.is_remote:
         return _remove(store, item, files, dry_run=dry_run)
     gone = np.unique(int_column(own.rows.filter(pa.array(chosen)), "candle_begin_time"))
     data = _encode_remaining(partition, deduplicate(own.rows.filter(pa.array(~chosen))), own.data)

@@ -7,7 +7,8 @@ user, the time and the reason. A command writes its line before it removes the f
 candle, and replaces the line after the last one. A line without `finished_ms` is of
 a command that still runs or was killed. One user's commands with the same series,
 sources and reason become one line, such as those of a cron job. Each write replaces
-the file under a lock.
+the file under a lock. After an error a line may name more candles than were removed,
+never fewer.
 
 A forgotten range is a reason for absent candles, but no proof of their absence:
 a backfill or healing may have fetched them again.
@@ -61,7 +62,7 @@ class Forgotten(msgspec.Struct, frozen=True, omit_defaults=True):
         candles: number of removed candles. Until the command finishes, this is the
             number of selected candles.
         file_bytes: number of bytes by which the partitions' files shrank.
-        by: the user and the host.
+        by: the user and the host of the first command, or "recorder".
         reason: the reason in the user's words, or "" without one.
         sources: the sources of the selection, or () for any source.
         started_ms: the start of the removal, by the host's clock.
@@ -94,7 +95,7 @@ class ForgetPurpose(NamedTuple):
     """The user who removes candles, and the reason.
 
     Args:
-        by: the user and the host.
+        by: the user and the host, or "recorder".
         reason: the reason in the user's words, or "" without one.
         sources: the sources of the selection, or () for any source.
         now_ms: the time, by the host's clock.
@@ -134,7 +135,7 @@ def record_start(store: LakeStore, planned: dict[Series, Removed], purpose: Forg
     Crash: the old file or the new one is there, whole.
     """
     command = secrets.token_hex(8)
-    lines = [_forgotten(series, went, purpose, command) for series, went in planned.items()]
+    lines = [_forgotten(series, went, purpose, command) for series, went in planned.items() if went.ranges]
     with store.state.exclusive(FORGOTTEN_DIRECTORY):
         known, unreadable = _read(store.state_dir / FORGOTTEN_FILE)
         _write(store.state_dir, [*known, *lines], unreadable)
@@ -159,7 +160,7 @@ def record_finish(
     done = [
         msgspec.structs.replace(_forgotten(series, each, purpose, ""), finished_ms=finished_ms)
         for series, each in went.items()
-        if each.candles
+        if each.ranges
     ]
     with store.state.exclusive(FORGOTTEN_DIRECTORY):
         known, unreadable = _read(store.state_dir / FORGOTTEN_FILE)
@@ -250,7 +251,8 @@ def _without_repeats(lines: Iterable[Forgotten]) -> list[Forgotten]:
     """Merge finished lines that differ only in times, ranges and numbers; return all lines."""
     found: dict[tuple[object, ...], Forgotten] = {}
     for line in lines:
-        key = (line.series, line.sources, line.by, line.reason, line.id)
+        # Each new container has another host name, which would make a line of each run.
+        key = (line.series, line.sources, line.by.partition("@")[0], line.reason, line.id)
         before = found.get(key)
         found[key] = line if before is None else _sum(before, line)
     return list(found.values())

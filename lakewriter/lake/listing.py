@@ -23,6 +23,10 @@ from lakewriter.partition import (
 )
 from lakewriter.series import Series
 
+# Our files without rows are smaller, and those with a row are larger. `forget` leaves the
+# former on an object store, from where a lake may be copied to a disk.
+EMPTY_BYTES_MAX = 2048
+
 
 class PartitionDirs(NamedTuple):
     """A partition and its directories.
@@ -60,8 +64,9 @@ class Catalogue(Protocol):
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield, for each series, the newest partition that has its own file, and all later ones with files.
 
-        One of them has the series' newest candle: our own files always have rows, but
-        foreign ones may have none. The files of older partitions are not listed.
+        One of them has the series' newest candle: foreign files may have no rows, and an own file
+        counts only if it is larger than EMPTY_BYTES_MAX. A local lake does not list the
+        files of older partitions.
         """
 
     def ends(
@@ -116,7 +121,8 @@ class LocalCatalogue:
                 partition = _with_files(self._storage, day)
                 if partition.names:
                     found.append(partition)
-                if partition.partition.file in partition.names:
+                own = partition.partition.file
+                if own in partition.names and _surely_has_rows(self._storage.root / own):
                     break
             yield from reversed(found)
 
@@ -264,6 +270,13 @@ def _below(storage: Storage, directories: list[str], level: str) -> dict[str, li
             if value is not None:
                 children.setdefault(value, []).append(f"{directory}/{name}" if directory else name)
     return children
+
+
+def _surely_has_rows(path: Path) -> bool:
+    try:
+        return _file_bytes(path) > EMPTY_BYTES_MAX
+    except FileNotFoundError:
+        return False
 
 
 def _file_bytes(path: Path) -> int:

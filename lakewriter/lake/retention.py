@@ -8,7 +8,13 @@ first removal and after its last one.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from lakewriter.lake.forget import ForgetResult, Selection, forget_partition, removed_by_series
+from lakewriter.lake.forget import (
+    ForgetResult,
+    Selection,
+    forget_partition,
+    outcomes_to_record,
+    removed_by_series,
+)
 from lakewriter.lake.forgotten import ForgetPurpose, record_finish, record_start
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs
@@ -59,14 +65,16 @@ def forget_old(
     chosen = [(item, _whole(item)) for item in items]
     planned = [forget_partition(store, item, selection, dry_run=True) for item, selection in chosen]
     todo = [pair for pair, outcome in zip(chosen, planned, strict=True) if outcome.removed]
+    plans = [outcome for outcome in planned if outcome.removed]
     outcomes: list[ForgetResult] = []
     if todo:
-        command = record_start(store, removed_by_series(planned), purpose)
+        command = record_start(store, removed_by_series(plans), purpose)
         try:
             for item, selection in todo:
                 outcomes.append(forget_partition(store, item, selection))
         finally:
-            record_finish(store, command, removed_by_series(outcomes), purpose, finished_ms)
+            went = removed_by_series(outcomes_to_record(store, todo, plans, outcomes))
+            record_finish(store, command, went, purpose, finished_ms)
     done = [each for each in outcomes if each.removed]
     return RetentionResult(
         frozenset(each.partition.series for each in done),

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 86_400.0
 
+# In the record. The name of a host changes with each new container.
+_BY = "recorder"
+
 # Pause between checks whether a market is due.
 _CHECK_S = 2.0
 
@@ -47,7 +50,6 @@ class Retention:
         subscribed: the subscriptions.
         clients: know the exchange's time.
         keep_ms: the least age of a removed candle.
-        by: the user and host, for the record.
         clock: the machine's clock.
     """
 
@@ -58,14 +60,12 @@ class Retention:
         clients: MarketClients,
         *,
         keep_ms: int,
-        by: str,
         clock: Clock,
     ) -> None:
         self._store = store
         self._subscribed = subscribed
         self._clients = clients
         self._keep_ms = keep_ms
-        self._by = by
         self._clock = clock
 
     async def run(self) -> None:
@@ -91,7 +91,7 @@ class Retention:
             return
         series = await asyncio.to_thread(self._series, market)
         items = old_partitions(self._store, series, before_ms)
-        purpose = ForgetPurpose(self._by, f"keep = {self._keep_ms // DAY_MS}d", (), wall_ms)
+        purpose = ForgetPurpose(_BY, f"keep = {self._keep_ms // DAY_MS}d", (), wall_ms)
         results: list[RetentionResult] = []
         while batch := await asyncio.to_thread(lambda: list(islice(items, BATCH_PARTITIONS))):
             finished_ms = self._clock.wall_us() // 1000

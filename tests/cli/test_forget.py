@@ -24,6 +24,7 @@ from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.forgotten import FORGOTTEN_FILE, read_forgotten
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import partition_of
 from lakewriter.series import Series
 from support.candles import DAY_START_MS, ETH, begin_of_minute, stream_candle
@@ -252,6 +253,32 @@ def test_the_runs_of_one_cron_line_are_one_line(store):
         (begin_of_minute(0), begin_of_minute(3)),
         (begin_of_minute(1440), begin_of_minute(1443)),
     )
+
+
+def test_the_runs_of_new_containers_are_one_line(store, monkeypatch):
+    """The name of a host changes with each container. Its user's runs become one line."""
+    for day, host in (("2024-06-30", "4f1c"), ("2024-07-01", "9a0d")):
+        monkeypatch.setattr("lakewriter.cli.commands.forget.user_and_host", lambda host=host: f"root@{host}")
+        forget(store, "spot:BTCUSDT:1m", "--until", day, "--yes")
+    (line,) = read_forgotten(store.root)
+    assert (line.runs, line.candles, line.by) == (2, 6, "root@4f1c")
+
+
+def test_ctrl_c_leaves_a_record(store, monkeypatch):
+    """The day that Ctrl-C came in is on record, and days that stay are not."""
+    delete = LocalStorage.delete
+
+    def delete_then_interrupt(storage: LocalStorage, name: str) -> None:
+        delete(storage, name)
+        if name.endswith(".parquet"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalStorage, "delete", delete_then_interrupt)
+    assert forget(store, "spot:BTCUSDT:1m", "--yes").exit_code == 1
+    assert minutes(store) == [1440, 1441, 1442, 2880, 2881, 2882]
+    (line,) = read_forgotten(store.root)
+    assert line.ranges == ((begin_of_minute(0), begin_of_minute(3)),)
+    assert line.finished_ms is not None
 
 
 @pytest.mark.parametrize("damage", [b"nonsense\n", b'{"market":"spot"}\n', b"\xff\n", b'{"v":9}\n'])

@@ -10,6 +10,7 @@ import pytest
 from lakewriter.config import Config, parse_keep
 from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, MINUTE_MS
+from lakewriter.lake.forgotten import read_forgotten
 from lakewriter.lake.lake import LakeStore
 from lakewriter.sandbox import SandboxOptions, serve
 from lakewriter.series import Series
@@ -109,3 +110,4 @@ def check(lake: Path, today_ms: int, kept_ms: int, began_ms: int) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     shown = run("gaps", "--lake", str(lake), "--symbol", "BTCUSDT").stdout
     assert "unhealable" not in shown and "unexplained" not in shown, shown
+    assert {line.by for line in read_forgotten(lake)} == {"recorder"}

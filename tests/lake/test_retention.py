@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakewriter.candle import SCHEMA
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.forgotten import FORGOTTEN_FILE, ForgetPurpose, read_forgotten
 from lakewriter.lake.lake import LakeStore
@@ -105,6 +106,71 @@ def test_a_kill_leaves_whole_partitions_and_a_record(store: LakeStore, deletions
     ]
     ranges = [each for line in read_forgotten(store.root) for each in line.ranges]
     assert min(start for start, _ in ranges) == DAY_0 and len(ranges) == 3
+
+
+class Failing(LocalStorage):
+    """A storage in which a deletion fails, before or after the file is gone."""
+
+    is_late = True
+
+    def delete(self, name: str) -> None:
+        if self.is_late:
+            super().delete(name)
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_an_error_is_recorded_if_candles_are_gone(store: LakeStore, is_late: bool) -> None:
+    """A deletion that fails after the file is gone is on record; one that removed nothing is not."""
+    merge_candles(store, [stream_candle(0), stream_candle(1)])
+    storage = Failing(store.root, store.root / STATE_DIRECTORY / "locks")
+    storage.is_late = is_late
+    failing = LakeStore.local(store.root, storage)
+    items = list(old_partitions(failing, [BTC], DAY_0 + DAY_MS))
+    assert forget_old(failing, items, PURPOSE, 2_000).errors
+    recorded = [(line.ranges, line.candles, line.finished_ms) for line in read_forgotten(store.root)]
+    there = ((begin_of_minute(0), begin_of_minute(2)),)
+    assert recorded == ([(there, 2, 2_000)] if is_late else [])
+    assert len(rows_by_plain_files(store)) == (0 if is_late else 2)
+
+
+class Interrupted(LocalStorage):
+    """A storage whose process gets Ctrl-C right after its first deletion."""
+
+    def delete(self, name: str) -> None:
+        super().delete(name)
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_is_recorded(store: LakeStore) -> None:
+    """The record has the partition that was in work, and no later one."""
+    merge_candles(store, [stream_candle(day * 1440) for day in range(2)])
+    interrupted = LakeStore.local(store.root, Interrupted(store.root, store.root / STATE_DIRECTORY / "locks"))
+    items = list(old_partitions(interrupted, [BTC], DAY_0 + 2 * DAY_MS))
+    with pytest.raises(KeyboardInterrupt):
+        forget_old(interrupted, items, PURPOSE, 2_000)
+    (line,) = read_forgotten(store.root)
+    assert (line.ranges, line.candles) == (((begin_of_minute(0), begin_of_minute(1)),), 1)
+    assert [row.begin_ms for row in rows_by_plain_files(store)] == [begin_of_minute(1440)]
+
+
+def test_an_unreadable_partition_is_recorded(store: LakeStore) -> None:
+    """Nobody knows its candles, so the record has its whole period."""
+    merge_candles(store, [stream_candle(0)])
+    path = store.root / partition_of(stream_candle(0)).file
+    path.write_bytes(b"rubbish")
+    assert forget(store, DAY_0 + DAY_MS, BTC) == 0
+    assert not path.exists()
+    (line,) = read_forgotten(store.root)
+    assert (line.ranges, line.candles, line.finished_ms) == (((DAY_0, DAY_0 + DAY_MS),), 0, 2_000)
+
+
+def test_a_partition_without_rows_is_no_line(store: LakeStore, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing was removed, so the record has no line of it, and no line that cannot be read."""
+    write_foreign(store, "part-0.parquet", SCHEMA.empty_table())
+    assert forget(store, DAY_0 + DAY_MS, BTC) == 0
+    assert read_forgotten(store.root) == []
+    assert caplog.text == ""
 
 
 def test_without_a_record_nothing_goes(store: LakeStore) -> None:

@@ -25,6 +25,7 @@ from lakewriter.lake.forget import (
     ForgetResult,
     Selection,
     forget_partition,
+    outcomes_to_record,
     partitions_to_forget,
     removed_by_series,
 )
@@ -151,7 +152,7 @@ def command(
         if not yes:
             click.confirm(f"Remove {_counted(outcomes)}?", abort=True, err=True)
         purpose = ForgetPurpose(user_and_host(), reason, tuple(sources), now_ms)
-        outcomes = _forget(store, [item for item, _ in todo], removed_by_series(outcomes), selection, purpose)
+        outcomes = _forget(store, [(item, selection) for item, _ in todo], outcomes, purpose)
         failures += [outcome for outcome in outcomes if outcome.error]
     summary = _summary(outcomes, dry_run=dry_run)
     summary.failed = len(failures)
@@ -203,9 +204,8 @@ def _dry_run(store: LakeStore, selection: Selection) -> list[tuple[PartitionDirs
 
 def _forget(
     store: LakeStore,
-    items: list[PartitionDirs],
-    planned: dict[Series, Any],
-    selection: Selection,
+    todo: list[tuple[PartitionDirs, Selection]],
+    planned: list[ForgetResult],
     purpose: ForgetPurpose,
 ) -> list[ForgetResult]:
     """Remove the candles that a dry run found.
@@ -213,28 +213,32 @@ def _forget(
     The removal is recorded before it begins and after it ends, also on errors.
 
     Args:
-        items: the partitions to change.
-        planned: the ranges to remove, by series.
-        selection: the selected candles.
+        todo: the partitions to change, and the selected candles.
+        planned: their dry runs.
         purpose: the user, the reason and the time, for the record.
     """
     outcomes: list[ForgetResult] = []
-    with _recorded(store, planned, outcomes, purpose), progress_bar("forgetting") as progress:
-        for item in progress.track(items, total=len(items)):
-            outcomes.append(forget_partition(store, item, selection))  # noqa: PERF401 - kept on errors
+    with _recorded(store, todo, planned, outcomes, purpose), progress_bar("forgetting") as progress:
+        for item, selection in progress.track(todo, total=len(todo)):
+            outcomes.append(forget_partition(store, item, selection))
     return outcomes
 
 
 @contextmanager
 def _recorded(
-    store: LakeStore, planned: dict[Series, Any], outcomes: list[ForgetResult], purpose: ForgetPurpose
+    store: LakeStore,
+    todo: list[tuple[PartitionDirs, Selection]],
+    planned: list[ForgetResult],
+    outcomes: list[ForgetResult],
+    purpose: ForgetPurpose,
 ) -> Iterator[None]:
-    command = record_start(store, planned, purpose)
+    command = record_start(store, removed_by_series(planned), purpose)
     publish(store)
     try:
         yield
     finally:
-        record_finish(store, command, removed_by_series(outcomes), purpose, present_ms())
+        went = removed_by_series(outcomes_to_record(store, todo, planned, outcomes))
+        record_finish(store, command, went, purpose, present_ms())
         publish(store)
 
 

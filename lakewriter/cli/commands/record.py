@@ -29,7 +29,6 @@ from lakewriter.cli.series_options import begin_ms
 from lakewriter.cli.service_manager import ServiceManager, report_to
 from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
 from lakewriter.cli.terminal import stderr_is_terminal
-from lakewriter.cli.user import user_and_host
 from lakewriter.clock import Clock
 from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration, parse_keep
 from lakewriter.errors import UsageError
@@ -267,9 +266,7 @@ async def _record(
             )
             background[-1].add_done_callback(_log_bug)
         if settings.keep_ms is not None:
-            retention = Retention(
-                store, subscribed, clients, keep_ms=settings.keep_ms, by=user_and_host(), clock=clock
-            )
+            retention = Retention(store, subscribed, clients, keep_ms=settings.keep_ms, clock=clock)
             background.append(asyncio.create_task(retention.run(), name="retention"))
             background[-1].add_done_callback(_log_bug)
         summary = RecorderSummary(

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.listing import PartitionDirs, PartitionFiles
+from lakewriter.lake.listing import EMPTY_BYTES_MAX, PartitionDirs, PartitionFiles
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.remote.object_store import Object, ObjectStorage
@@ -61,11 +61,16 @@ class RemoteCatalogue:
             yield PartitionFiles(partition, tuple(each.name for each in objects))
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield, for each series, the newest partition that has its own file, and all later ones with files."""
-        for _, listed in groupby(self.files(wanted), key=lambda found: found.partition.series):
+        """Yield, for each series, the newest partition whose own file has rows, and all later ones with files."""
+        for _, listed in groupby(self._found(wanted), key=lambda found: found[0].series):
             days = list(listed)
-            owns = [number for number, day in enumerate(days) if day.partition.file in day.names]
-            yield from days[owns[-1] if owns else 0 :]
+            owns = [
+                number
+                for number, (partition, objects) in enumerate(days)
+                if any(each.name == partition.file and each.size > EMPTY_BYTES_MAX for each in objects)
+            ]
+            for partition, objects in days[owns[-1] if owns else 0 :]:
+                yield PartitionFiles(partition, tuple(each.name for each in objects))
 
     def ends(
         self,
