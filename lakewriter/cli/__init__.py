@@ -191,6 +191,7 @@ _WITH_THREADS = (
     "lakewriter.query.engine",
     "lakewriter.query.execution",
     "lakewriter.cli.commands.doctor",
+    "lakewriter.web.page.readers",
 )
 
 

@@ -4,7 +4,7 @@ Rule 1: a request changes nothing. Only GET and HEAD are answered, unless a part
 registers another method itself. Rule 2: requests above `REQUESTS_PER_S` wait, so that
 no client can keep the event loop busy; the loop also records. Rule 3: a server on a
 loopback address answers no request to another host's name, because a web page could
-reach it by such a name (DNS rebinding).
+reach it by such a name (DNS rebinding). A server with a token needs no such rule.
 
 A handler must not block the event loop: it reads disks in a thread.
 """
@@ -42,15 +42,16 @@ HEADERS = {
 }
 
 
-def make_app(routes: Iterable[web.AbstractRouteDef]) -> web.Application:
+def make_app(routes: Iterable[web.AbstractRouteDef], *, any_host: bool = False) -> web.Application:
     """Return the application of some routes.
 
     Args:
         routes: for example `aiohttp.web.get("/healthz", handler)`; a GET route also answers HEAD.
+        any_host: whether a request may name any host, as one that a proxy passes on does. Only
+            for a server with a token: a page that reaches it by another name lacks the token.
     """
-    app = web.Application(
-        middlewares=[_throttled(), _for_this_host, _in_one_line], client_max_size=BODY_BYTES_MAX
-    )
+    guards = [] if any_host else [_for_this_host]
+    app = web.Application(middlewares=[_throttled(), *guards, _in_one_line], client_max_size=BODY_BYTES_MAX)
     app.add_routes(routes)
     app.on_response_prepare.append(_add_headers)
     return app

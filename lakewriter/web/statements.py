@@ -45,6 +45,12 @@ JSON_BYTES_MAX = 16 * 1024 * 1024
 CSV_ROWS_MAX = 1_000_000
 CSV_BYTES_MAX = 256 * 1024 * 1024
 
+# Answers that are kept in files for their clients. Each takes up to `CSV_BYTES_MAX` of the disk.
+DOWNLOADS_MAX = 8
+
+# A client that takes no chunk of its file for this long is left.
+SEND_S = 60.0
+
 # The defaults of the command line.
 TIMEOUT_S = 30.0
 MEMORY = "1GB"
@@ -71,10 +77,15 @@ class SqlRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class StatementLimits(NamedTuple):
-    """The limits of each statement, as in `QueryLimits`."""
+    """The limits of each statement, as in `QueryLimits`.
+
+    Args:
+        send_s: how long a client may take no chunk of its file.
+    """
 
     timeout_s: float = TIMEOUT_S
     memory: str = MEMORY
+    send_s: float = SEND_S
 
 
 class Statements:
@@ -91,6 +102,7 @@ class Statements:
         self._queries = queries
         self._turn = asyncio.Semaphore(RUNNING_MAX)
         self._waiting = 0
+        self._downloads = 0
         self._threads = ThreadPoolExecutor(RUNNING_MAX, thread_name_prefix="sql")
 
     def close(self) -> None:
@@ -117,9 +129,10 @@ class Statements:
         except msgspec.DecodeError as error:
             raise UsageError(f"sql: the body: {error}", '{"sql": "SELECT 1", "format": "json"}') from None
         limits = QueryLimits(timeout_s=self._limits.timeout_s, memory=self._limits.memory)
-        async with self._its_turn(request):
-            if asked.format == "csv":
+        if asked.format == "csv":
+            with self._download():
                 return await self._csv(request, asked.sql, limits)
+        async with self._its_turn(request):
             try:
                 body = await self._run(request, limits, self._json, asked.sql)
             except QueryError as error:
@@ -144,6 +157,16 @@ class Statements:
             yield
         finally:
             self._turn.release()
+
+    @contextlib.contextmanager
+    def _download(self) -> Iterator[None]:
+        if self._downloads >= DOWNLOADS_MAX:
+            raise BusyError("sql: too many downloads at once", "try again when one has ended")
+        self._downloads += 1
+        try:
+            yield
+        finally:
+            self._downloads -= 1
 
     async def _run(self, request: web.Request, limits: QueryLimits, work: Any, sql: str) -> Any:
         """Run a statement in a thread, and interrupt it if its client goes away."""
@@ -200,7 +223,8 @@ class Statements:
 
             # A thread that outlives this request must not write into a closed file.
             try:
-                cut = await self._run(request, limits, work, sql)
+                async with self._its_turn(request):
+                    cut = await self._run(request, limits, work, sql)
             except QueryError as error:
                 raise UsageError(error.what, error.hint) from None
             finally:
@@ -216,9 +240,15 @@ class Statements:
             response.content_type, response.charset = "text/csv", "utf-8"
             await response.prepare(request)
             file.seek(0)
-            while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
-                await response.write(chunk)
-            await response.write_eof()
+            try:
+                while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+                    async with asyncio.timeout(self._limits.send_s):
+                        await response.write(chunk)
+                async with asyncio.timeout(self._limits.send_s):
+                    await response.write_eof()
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()
             return response
 
 
@@ -282,7 +312,10 @@ def check_same_origin(request: web.Request) -> None:
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     host = origin.partition("://")[2] if origin is not None else request.host
     if host != request.host or site not in ("same-origin", "none"):
-        raise UsageError("page: the request comes from another site", "open this server's own page")
+        raise UsageError(
+            "page: the request comes from another site",
+            "open this server's own page; a proxy must pass on the header Host",
+        )
 
 
 def _is_gone(request: web.Request) -> bool:

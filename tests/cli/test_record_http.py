@@ -1,11 +1,17 @@
-"""`lakewriter record --http` with a wrong address: one clear line, before anything is recorded."""
+"""`lakewriter record --http`: wrong addresses are one clear line, and its end waits for no page."""
 
+import contextlib
+import os
+import signal
 import socket
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from support.running import python_child, run
+from support.lakes import make_lake, rest_candle
+from support.running import PATIENCE_S, child, python_child, run
 
 RECORD = ("record", "spot:BTCUSDT:1m", "--exchange", "http://127.0.0.1:1", "--duration", "1s")
 
@@ -54,3 +60,40 @@ def test_without_the_package(tmp_path: Path) -> None:
         said == "lakewriter: --http: prometheus-client is not installed\n  pip install 'lakewriter[http]'\n"
     )
     assert not (tmp_path / "data").exists()
+
+
+def get(port: int, path: str) -> None:
+    """Request a path of the recorder, and read the whole answer."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_S) as answer:
+        answer.read()
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds children in /proc")
+def test_the_end_waits_for_no_read_of_the_page(tmp_path: Path) -> None:
+    """A recorder ends although a read for its page hangs."""
+    store = make_lake(tmp_path / "lake", [rest_candle(0)])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ("--lake", str(store.root), "--exchange", "http://127.0.0.1:1", "--http", str(port))
+    with child(tmp_path / "log", "record", "spot:BTCUSDT:1m", *options) as recorder:
+        recorder.wait_for("http: ")
+        get(port, "/page/series.json")  # starts the readers
+        readers = children_of(recorder.process.pid)
+        assert readers
+        for pid in readers:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            with socket.create_connection(("127.0.0.1", port)) as visitor:
+                visitor.sendall(b"GET /page/gaps.json?days=30 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                get(port, "/status.json")  # answered after the request before it began
+                assert recorder.stop() == 0, recorder.logged()[-2000:]
+        finally:
+            for pid in readers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -91,6 +92,25 @@ def test_errors_are_answers(tmp_path: Path) -> None:
     done = _answer("read_candles", str(tmp_path / "none"), (SERIES, CandleWindow()))
     assert done.answer.status == 500
     assert json.loads(done.answer.body)["error"].endswith("none does not exist")
+
+
+def test_a_question_without_a_process_is_asked_again(tmp_path: Path) -> None:
+    """While no file can be opened, a question has an answer of one line. Later it is read."""
+
+    async def scenario(readers: LakeReaders) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            refused = await readers.ask("read_series")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert refused.status == 503
+        assert json.loads(refused.body)["error"] == "page: no read can start: Too many open files"
+        while (answer := await readers.ask("read_series")).status == 503:
+            await asyncio.sleep(0.1)
+        assert json.loads(answer.body)["series"] == [list(SERIES)]
+
+    ask(tmp_path, scenario, apart=True)
 
 
 @pytest.mark.slow

@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import re
+import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,13 @@ import pytest
 from lakewriter.web.lake_server import LakeServerOptions, serving
 from lakewriter.web.page.assets import CHART_STYLE_HASH, CONTENT_SECURITY_POLICY, assets
 from lakewriter.web.server import Address, bind, url_of
-from lakewriter.web.statements import JSON_ROWS_MAX, RUNNING_MAX, WAITING_MAX, StatementLimits
+from lakewriter.web.statements import (
+    DOWNLOADS_MAX,
+    JSON_ROWS_MAX,
+    RUNNING_MAX,
+    WAITING_MAX,
+    StatementLimits,
+)
 from support.lakes import files_and_bytes, make_lake, rest_candle
 from support.running import PATIENCE_S, run, until
 
@@ -180,6 +188,75 @@ def test_a_client_that_goes_away_ends_its_statement(tmp_path: Path) -> None:
         assert time.monotonic() - began_s < PATIENCE_S / 4  # the statements would take hours
 
     visit(tmp_path, scenario)
+
+
+@contextlib.contextmanager
+def paused_download(url: str) -> Iterator[socket.socket]:
+    """Ask for a CSV file that fills the buffers of a connection, and read nothing."""
+    body = json.dumps({"sql": "SELECT repeat('x', 1000) FROM range(30000)", "format": "csv"}).encode()
+    head = f"POST /sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
+        client.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+        client.setblocking(False)
+        yield client
+
+
+def has_answer(client: socket.socket) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        return client.recv(1, socket.MSG_PEEK) != b""
+    return False
+
+
+def test_paused_downloads_hold_no_statement(tmp_path: Path) -> None:
+    """Files that nobody takes leave the turns to other statements. Their number is limited."""
+
+    async def scenario(url: str, client: aiohttp.ClientSession) -> None:
+        with contextlib.ExitStack() as stack:
+            paused = [stack.enter_context(paused_download(url)) for _ in range(DOWNLOADS_MAX)]
+            await until(lambda: all(map(has_answer, paused)))
+            status, answer = await ask(client, url, "SELECT 1 AS one")
+            assert status == 200 and answer["rows"] == [[1]]
+            status, answer = await ask(client, url, "SELECT 1 AS one", format="csv")
+            assert status == 503 and answer["error"] == "sql: too many downloads at once"
+
+    visit(tmp_path, scenario)
+
+
+def test_a_client_that_takes_nothing_is_left(tmp_path: Path) -> None:
+    """The connection of a paused download ends, and another one has its place."""
+
+    async def scenario(url: str, client: aiohttp.ClientSession) -> None:
+        with paused_download(url) as paused:
+            await until(lambda: has_answer(paused))
+            paused.settimeout(PATIENCE_S)
+            await asyncio.sleep(1)  # the server waits for half a second
+            received = 0
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := await asyncio.to_thread(paused.recv, 1 << 20):
+                    received += len(chunk)
+            assert received < 30_000_000
+
+    visit(tmp_path, scenario, limits=StatementLimits(timeout_s=PATIENCE_S, send_s=0.5))
+
+
+def test_a_proxy_on_this_machine_passes_its_name_on(tmp_path: Path) -> None:
+    """With a token a server answers to any name, but not to the page of another site."""
+
+    async def scenario(url: str, client: aiohttp.ClientSession) -> None:
+        proxied = {"Host": "lake.example", "Origin": "https://lake.example"}
+        form = {"url": f"{url}/login", "data": {"token": TOKEN}, "allow_redirects": False}
+        async with client.get(f"{url}/page/about.json", headers=proxied) as answer:
+            assert answer.status == 401
+        async with client.post(**form, headers=proxied) as answer:
+            assert answer.status == 303
+        async with client.post(**form, headers={"Origin": "https://lake.example"}) as answer:
+            assert answer.status == 400
+            assert "must pass on the header Host" in (await answer.json())["hint"]
+        headers = {**proxied, "Authorization": f"Bearer {TOKEN}"}
+        async with client.post(f"{url}/sql", json={"sql": "SELECT 1"}, headers=headers) as answer:
+            assert answer.status == 200
+
+    visit(tmp_path, scenario, token=TOKEN)
 
 
 def test_requests_of_other_sites_are_refused(tmp_path: Path) -> None:

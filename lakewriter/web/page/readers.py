@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import NamedTuple
@@ -65,8 +65,21 @@ class _Done(NamedTuple):
     kept_s: float
 
 
+# Reads that run. Python would wait for them at exit.
+_RUNNING: set[Future[_Done]] = set()
+
+
+def has_pending() -> bool:
+    """Return whether a read still runs, also after its readers were closed."""
+    return bool(_RUNNING)
+
+
 class BusyError(LakewriterError):
     """Too many reads are waiting."""
+
+
+class _CannotStartError(Exception):
+    """The system refuses a process, a thread or a file."""
 
 
 class LakeReaders:
@@ -123,16 +136,35 @@ class LakeReaders:
 
     async def _read(self, name: object, read: ReadName, arguments: tuple[object, ...]) -> Answer:
         loop = asyncio.get_running_loop()
-        executor = self._started()
         done = _Done(_failure(503, "page: the reading process was killed", "try again"), KEPT_S_MIN)
+        executor = self._executor
         try:
-            done = await loop.run_in_executor(executor, _answer, read, self.uri, arguments)
+            running = self._submit(read, arguments)
+            executor = self._executor
+            done = await asyncio.wrap_future(running)
         except BrokenProcessPool:
             if self._executor is executor:
                 self._end_executor()
+        except _CannotStartError as error:
+            done = _Done(_failure(503, f"page: no read can start: {error}", "try again"), KEPT_S_MIN)
         finally:
             self._kept_until_s[name] = loop.time() + done.kept_s
         return done.answer
+
+    def _submit(self, read: ReadName, arguments: tuple[object, ...]) -> "Future[_Done]":
+        try:
+            running = self._started().submit(_answer, read, self.uri, arguments)
+        except BrokenProcessPool:
+            raise
+        except (OSError, RuntimeError) as error:  # too many files, processes or threads
+            # A half-started executor may never answer. The reads that it runs go on.
+            if self._executor is not None:
+                self._executor.shutdown(wait=False)
+                self._executor = None
+            raise _CannotStartError(getattr(error, "strerror", None) or error) from None
+        _RUNNING.add(running)
+        running.add_done_callback(_RUNNING.discard)
+        return running
 
     def _started(self) -> Executor:
         loop = asyncio.get_running_loop()
