@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.listing import PartitionDirs, PartitionFiles
+from lakewriter.lake.listing import EMPTY_BYTES_MAX, PartitionDirs, PartitionFiles
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.storage import Listing, LocalStorage
 from lakewriter.partition import Partition, partition_of
@@ -22,10 +22,10 @@ def store(tmp_path: Path) -> LakeStore:
 
 
 def put(store: LakeStore, name: str) -> None:
-    """Create an empty file in the lake; a listing opens no file."""
+    """Create a file in the lake that is large enough for rows; a listing opens no file."""
     path = store.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    path.write_bytes(bytes(EMPTY_BYTES_MAX + 1))
 
 
 MANY = [
