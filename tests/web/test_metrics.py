@@ -115,7 +115,8 @@ async def test_metrics_of_a_recorder_at_work(tmp_path: Path) -> None:
         assert reconnects["coin_futures", "lost"] >= 1
 
         assert values(found["lakewriter_candles_recorded_total"]) == {(): recorder.stats.recorded}
-        assert values(found["lakewriter_series"], "state")[("live",)] == 3
+        states = values(found["lakewriter_series"], "state")
+        assert states[("live",)] + states[("polled",)] == 3  # on a busy machine REST is first at times
         assert values(found["lakewriter_rest_weight_spent_total"], "pool")[("futures",)] > 0
         lag = {
             (sample.labels.get("le"), sample.labels["source"]): sample.value
