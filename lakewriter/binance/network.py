@@ -6,8 +6,10 @@ proxy of http:// and ws:// addresses. Without them `socks_proxy` is used, then
 the extra `socks`.
 """
 
+import asyncio
 import contextlib
 import importlib.util
+import socket
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, NamedTuple, cast
@@ -15,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohappyeyeballs import start_connection
 
 from lakewriter.errors import UsageError
 from lakewriter.market import Market
@@ -70,6 +73,18 @@ def proxy_of(url: str) -> Proxy | None:
             _check_installed(proxy)
             return proxy
     return None
+
+
+async def connected_socket(host: str, port: int) -> socket.socket:
+    """Return a TCP socket that is connected to a host, by the first of its addresses that answers.
+
+    asyncio's own happy eyeballs lose a connected socket if they are cancelled just then.
+
+    Raises:
+        OSError: if the name has no address, or no address answers.
+    """
+    addresses = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return await start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
 
 
 def check_proxies(market: Market) -> None:

@@ -9,13 +9,14 @@ silent. The caller reads the frames, and decides whether to reconnect.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Set
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.uri import parse_uri
 
 from lakewriter.binance.handshake_errors import TOO_MANY_SUBSCRIPTIONS, TooManyStreamsError, handshake_error
-from lakewriter.binance.network import HAPPY_EYEBALLS_S, proxy_of
+from lakewriter.binance.network import HAPPY_EYEBALLS_S, connected_socket, proxy_of
 from lakewriter.binance.wire import Reply, encode_request, quoted
 from lakewriter.clock import Clock
 from lakewriter.errors import ExchangeError
@@ -290,11 +291,9 @@ async def _connect(market: Market, timeouts: Timeouts) -> _Connection:
     """Open a connection; each failure is one of CONNECTION_ERRORS."""
     url = market.stream_url
     try:
-        proxy = proxy_of(url)
         connection = await _Connect(
             f"{url}/stream",
-            proxy=proxy.url if proxy is not None else None,
-            happy_eyeballs_delay=HAPPY_EYEBALLS_S,
+            **await _way(url, timeouts),
             open_timeout=timeouts.open_s,
             close_timeout=timeouts.close_s,
             ping_interval=None,  # `close_when_silent` pings, and knows when reading is paused
@@ -315,6 +314,19 @@ async def _connect(market: Market, timeouts: Timeouts) -> _Connection:
         # Resolvers, proxies and TLS raise their own errors: about a port, a name, a package or a thread.
         raise ExchangeError(f"{url}: {type(error).__name__}: {quoted(str(error))}") from error
     return cast("_Connection", connection)
+
+
+async def _way(url: str, timeouts: Timeouts) -> dict[str, Any]:
+    """Return the arguments of `connect` for the way to a server: a connected socket, or a proxy."""
+    proxy = proxy_of(url)
+    if proxy is not None:
+        return {"proxy": proxy.url, "happy_eyeballs_delay": HAPPY_EYEBALLS_S}
+    server = parse_uri(url)
+    try:
+        async with asyncio.timeout(timeouts.open_s):
+            return {"sock": await connected_socket(server.host, server.port)}
+    except TimeoutError:
+        raise TimeoutError("timed out during opening handshake") from None
 
 
 def _batches(names: list[str]) -> Iterable[list[str]]:

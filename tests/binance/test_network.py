@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import hashlib
 import io
 import logging
 import re
 import socket
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -320,6 +322,29 @@ def test_a_dead_first_address_holds_up_neither(environment: pytest.MonkeyPatch) 
             await main(sandbox)
 
     asyncio.run(served())
+
+
+def test_a_cancelled_attempt_leaves_no_socket() -> None:
+    """A connection attempt that is cancelled at any of its steps closes its socket itself."""
+
+    async def attempt(market: Market) -> None:
+        async with open_socket(market, Timeouts(), Clock()):
+            pass
+
+    async def main() -> None:
+        async with serve(OPTIONS) as sandbox:
+            market = served_at(MARKETS["spot"], f"{sandbox.url}/spot")
+            for steps in range(100):
+                task = asyncio.create_task(attempt(market))
+                for _ in range(steps % 25):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        asyncio.run(main())
+        gc.collect()
+    assert not [each.message for each in caught if "unclosed <socket" in str(each.message)]
 
 
 @contextlib.asynccontextmanager
