@@ -32,7 +32,7 @@ from lakewriter.follow.wanted_series import WantedSeries
 from lakewriter.lake.format import read_format
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import read_partition_presence
-from lakewriter.lake.root import STATE_DIRECTORY
+from lakewriter.lake.root import LOCKS_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import Partition
 from lakewriter.series import Series
@@ -98,7 +98,7 @@ class Feed:
         self._now_s = now_s
         if since_ms is not None:
             position.from_ms = since_ms
-        storage = LocalStorage(root, root / STATE_DIRECTORY / "locks")
+        storage = LocalStorage(root, root / LOCKS_DIRECTORY)
         storage.keep_listings()
         self._store = LakeStore.local(root, storage)
         self._partitions = PartitionChanges(self._store, wanted, self._needs, self._first_ms)

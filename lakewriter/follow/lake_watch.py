@@ -26,7 +26,7 @@ from lakewriter.follow.inotify import (
     Inotify,
 )
 from lakewriter.lake.journal_directories import JOURNAL_DIRECTORY, LOCK_NAME, recorder_directories
-from lakewriter.lake.root import STATE_DIRECTORY
+from lakewriter.lake.root import LOCKS_DIRECTORY
 from lakewriter.lake.storage import LOCKS
 
 ALL_LOCKS = frozenset(range(LOCKS))
@@ -65,7 +65,7 @@ class LakeWatch:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._journals = root / JOURNAL_DIRECTORY
-        self._locks = root / STATE_DIRECTORY / "locks"
+        self._locks = root / LOCKS_DIRECTORY
         self._inotify = Inotify()
         self._watches: dict[int, Path] = {}
         try:

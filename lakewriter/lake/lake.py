@@ -22,7 +22,13 @@ from lakewriter.lake.format import read_format, upgrade_format, write_format, wr
 from lakewriter.lake.listing import Catalogue, LocalCatalogue, PartitionDirs, PartitionFiles
 from lakewriter.lake.parquet import decode, encode_next, import_parquet, read_header
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
-from lakewriter.lake.root import STATE_DIRECTORY, check_can_be_lake, check_is_lake, local_root
+from lakewriter.lake.root import (
+    LOCKS_DIRECTORY,
+    STATE_DIRECTORY,
+    check_can_be_lake,
+    check_is_lake,
+    local_root,
+)
 from lakewriter.lake.storage import ChangedError, LocalStorage, Replacement, Storage, StoredBytes
 from lakewriter.lake.unflushed import Unflushed, UnflushedCache
 from lakewriter.partition import Partition, checked_partition
@@ -119,7 +125,7 @@ class LakeStore:
             root: the directory, as a resolved path.
             storage: the storage of that directory, or None for a plain LocalStorage.
         """
-        storage = storage or LocalStorage(root, root / STATE_DIRECTORY / "locks")
+        storage = storage or LocalStorage(root, root / LOCKS_DIRECTORY)
         return cls(str(root), storage, LocalCatalogue(storage), root)
 
     @classmethod
@@ -161,7 +167,7 @@ class LakeStore:
         check_can_be_lake(root, uri)
         import_parquet()
         try:
-            make_directories(Path(root.anchor), root / STATE_DIRECTORY / "locks")
+            make_directories(Path(root.anchor), root / LOCKS_DIRECTORY)
             write_format(root, created_by)
         except (FileExistsError, NotADirectoryError) as error:
             what = uri if error.filename in (None, str(root)) or root.is_file() else error.filename

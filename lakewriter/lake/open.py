@@ -9,11 +9,9 @@ from lakewriter.lake.format import FORMAT_NAME, check_format, write_stored_forma
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import import_parquet
 from lakewriter.lake.published import claim_state
-from lakewriter.lake.root import STATE_DIRECTORY, check_file_names
+from lakewriter.lake.root import LOCKS_DIRECTORY, check_file_names
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import LEVELS
-
-_LOCKS = f"{STATE_DIRECTORY}/locks"
 
 
 def open_to_read(uri: str, *, keep_listings: bool = False) -> LakeStore:
@@ -114,7 +112,7 @@ def _open_remote(uri: str, *, may_be_absent: bool = False) -> LakeStore:
         storage,
         RemoteCatalogue(storage),
         location.state_dir,
-        state=LocalStorage(location.state_dir, location.state_dir / _LOCKS),
+        state=LocalStorage(location.state_dir, location.state_dir / LOCKS_DIRECTORY),
         endpoint=location.endpoint,
         region=location.region,
     )

@@ -22,7 +22,7 @@ import msgspec
 from lakewriter.errors import LakeError
 from lakewriter.lake.durable import make_directories, write_durably
 from lakewriter.lake.lake import LEDGER_DIRECTORIES, LEDGER_SUFFIX, LakeStore
-from lakewriter.lake.root import STATE_DIRECTORY
+from lakewriter.lake.root import LOCKS_DIRECTORY, STATE_DIRECTORY
 from lakewriter.lake.row_file import HOST_MARK
 from lakewriter.lake.storage import ChangedError
 from lakewriter.regular_file import read_regular
@@ -64,7 +64,7 @@ def claim_state(state_dir: Path, lake: str) -> None:
     found = _read(state_dir)
     if found is None:
         try:
-            make_directories(Path(state_dir.anchor), state_dir / STATE_DIRECTORY / "locks")
+            make_directories(Path(state_dir.anchor), state_dir / LOCKS_DIRECTORY)
             host = re.sub("[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
             _write(state_dir, _State(lake, f"{host}-{secrets.token_hex(4)}", {}))
         except OSError as error:

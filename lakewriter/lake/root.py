@@ -15,6 +15,7 @@ from lakewriter.market import MARKETS
 from lakewriter.partition import LEVELS
 
 STATE_DIRECTORY = "_lakewriter"
+LOCKS_DIRECTORY = f"{STATE_DIRECTORY}/locks"
 
 # The state directory of lakes on object stores. `--state-dir` sets it for this process and its children.
 STATE_VARIABLE = "LAKEWRITER_STATE_DIR"

@@ -23,7 +23,7 @@ from lakewriter.lake.forget import Selection
 from lakewriter.lake.forgotten import ForgetPurpose
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.root import STATE_DIRECTORY
+from lakewriter.lake.root import LOCKS_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import by_partition
 from lakewriter.series import Series
@@ -119,7 +119,7 @@ def merge_many(root: Path, tell: Tell) -> None:
 def merge_many_alone(root: Path, tell: Tell) -> None:
     """Merge the same groups without threads, so that one process makes each call."""
     store = LakeStore.create(str(root), "test")
-    store.storage = LocalStorage(root, root / STATE_DIRECTORY / "locks", sync_threads=1)
+    store.storage = LocalStorage(root, root / LOCKS_DIRECTORY, sync_threads=1)
     _merge_together(store, tell)
 
 

@@ -11,7 +11,7 @@ from lakewriter.interval import DAY_MS
 from lakewriter.lake.forgotten import FORGOTTEN_FILE, ForgetPurpose, read_forgotten
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.retention import forget_old, old_partitions
-from lakewriter.lake.root import STATE_DIRECTORY
+from lakewriter.lake.root import LOCKS_DIRECTORY, STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import partition_of
 from lakewriter.series import Series
@@ -92,7 +92,7 @@ class Dying(LocalStorage):
 def test_a_kill_leaves_whole_partitions_and_a_record(store: LakeStore, deletions: int) -> None:
     """At each step every partition is whole or gone, the record has all of them, and the next run ends the work."""
     merge_candles(store, [stream_candle(day * 1440 + number) for day in range(4) for number in range(3)])
-    storage = Dying(store.root, store.root / STATE_DIRECTORY / "locks")
+    storage = Dying(store.root, store.root / LOCKS_DIRECTORY)
     storage.deletions_left = deletions
     dying = LakeStore.local(store.root, storage)
     items = list(old_partitions(dying, [BTC], DAY_0 + 3 * DAY_MS))
@@ -123,7 +123,7 @@ class Failing(LocalStorage):
 def test_an_error_is_recorded_if_candles_are_gone(store: LakeStore, is_late: bool) -> None:
     """A deletion that fails after the file is gone is on record; one that removed nothing is not."""
     merge_candles(store, [stream_candle(0), stream_candle(1)])
-    storage = Failing(store.root, store.root / STATE_DIRECTORY / "locks")
+    storage = Failing(store.root, store.root / LOCKS_DIRECTORY)
     storage.is_late = is_late
     failing = LakeStore.local(store.root, storage)
     items = list(old_partitions(failing, [BTC], DAY_0 + DAY_MS))
@@ -145,7 +145,7 @@ class Interrupted(LocalStorage):
 def test_an_interruption_is_recorded(store: LakeStore) -> None:
     """The record has the partition that was in work, and no later one."""
     merge_candles(store, [stream_candle(day * 1440) for day in range(2)])
-    interrupted = LakeStore.local(store.root, Interrupted(store.root, store.root / STATE_DIRECTORY / "locks"))
+    interrupted = LakeStore.local(store.root, Interrupted(store.root, store.root / LOCKS_DIRECTORY))
     items = list(old_partitions(interrupted, [BTC], DAY_0 + 2 * DAY_MS))
     with pytest.raises(KeyboardInterrupt):
         forget_old(interrupted, items, PURPOSE, 2_000)
