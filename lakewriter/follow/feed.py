@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from lakewriter.candle import Candle, precedence
 from lakewriter.follow.followed_candle import FollowedCandle, candles_of, followed
 from lakewriter.follow.handed_values import HandedValues
-from lakewriter.follow.history import groups, read_history
+from lakewriter.follow.history import BATCH_CANDLES, groups, read_history
 from lakewriter.follow.journal_tail import JournalTail
 from lakewriter.follow.lake_watch import LakeWatch
 from lakewriter.follow.partition_changes import PartitionChanges
@@ -48,8 +48,6 @@ LOOK_PAUSE_FACTOR = 9
 
 # A look is interrupted after this time, to hand out candles that became durable meanwhile.
 LOOK_SLICE_S = 0.004
-
-_BATCH_CANDLES = 2_048
 
 _SHOWN_MAX = 5
 
@@ -331,8 +329,8 @@ class Feed:
         if values is not None:
             for candle in handed:
                 values.remember(candle)
-        for first in range(0, len(handed), _BATCH_CANDLES):
-            yield handed[first : first + _BATCH_CANDLES]
+        for first in range(0, len(handed), BATCH_CANDLES):
+            yield handed[first : first + BATCH_CANDLES]
 
     def _needs(self, series: Series, start_ms: int, stop_ms: int) -> bool:
         if self._until_ms is not None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lakewriter.clock import present_ms
 from lakewriter.errors import UsageError
 from lakewriter.follow.feed import Feed
 from lakewriter.follow.followed_candle import FollowedCandle
@@ -212,7 +213,7 @@ def follow(
     if not texts:
         raise UsageError("follow: no subscription", 'lake.follow("spot:BTCUSDT:1m")')
     wanted = WantedSeries([parse_subscription(text) for text in texts])
-    now_ms = int(time.time() * 1000)
+    now_ms = present_ms()
     since_ms = None if since is None else moment_ms(since, "since", now_ms)
     until_ms = None if until is None else moment_ms(until, "until", now_ms)
     if resume is not None and after is not None:

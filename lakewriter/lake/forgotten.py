@@ -29,7 +29,7 @@ from lakewriter.lake.durable import make_directories, write_durably
 from lakewriter.lake.gaps.ledgers import ReportedGap
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY
-from lakewriter.lake.row_file import HOST_MARK
+from lakewriter.lake.row_file import host_files
 from lakewriter.partition import is_series
 from lakewriter.ranges import Range, minus, union
 from lakewriter.regular_file import read_regular
@@ -176,10 +176,8 @@ def read_forgotten(root: Path) -> list[Forgotten]:
     Raises:
         LakeError: if the file cannot be read.
     """
-    path = root / FORGOTTEN_FILE
-    of_hosts = path.parent.glob(f"{path.stem}{HOST_MARK}*{path.suffix}")
     found: list[Forgotten] = []
-    for each in (path, *sorted(of_hosts)):
+    for each in host_files(root / FORGOTTEN_FILE):
         known, unreadable = _read(each)
         if unreadable:
             log.warning("forget: %s: %d unreadable lines are left out", each, len(unreadable))

@@ -4,6 +4,7 @@ Damaged lines are reported and left out. A file with damaged lines is renamed to
 a `.bad` file before it is replaced.
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -19,6 +20,11 @@ T = TypeVar("T")
 
 # In an object store each host has its own file, `<name>@<host>.ndjson`.
 HOST_MARK = "@"
+
+
+def host_files(path: Path) -> list[Path]:
+    """Return the path of a file, which may be absent, and those of the other hosts' files beside it."""
+    return [path, *sorted(path.parent.glob(f"{path.stem}{HOST_MARK}*{path.suffix}"))]
 
 
 class RowFile(NamedTuple, Generic[T]):
@@ -49,17 +55,11 @@ class RowFile(NamedTuple, Generic[T]):
         Raises:
             OSError: as `read`.
         """
-        try:
-            names = sorted(path.parent.iterdir())
-        except FileNotFoundError:
-            return []
-        start = f"{path.stem}{HOST_MARK}"
-        return [
-            row
-            for each in names
-            if each == path or (each.name.startswith(start) and each.suffix == path.suffix)
-            for row in self.read(each)
-        ]
+        rows: list[T] = []
+        for each in host_files(path):
+            with contextlib.suppress(FileNotFoundError):
+                rows += self.read(each)
+        return rows
 
     def read_to_replace(self, path: Path) -> list[T]:
         """Return the rows of a file before its replacement. An absent file has no rows.
