@@ -184,14 +184,17 @@ class Feed:
         if self._root.is_dir():
             read_format(self._root)
             series = self._series()
+            fresh = [each for each in series if each not in self._position]
+            # One file of each series is read, so not without need.
+            needs_ends = self._until_ms is not None or (fresh and self._since_ms is None)
+            ends = self._newest_ends() if needs_ends else {}
             if self._since_ms is None:
-                self._begin_at_newest([each for each in series if each not in self._position])
+                self._begin_at_newest(fresh, ends)
             for each in series:
                 self._position.begin(each, self._position.from_ms)
                 self._began_ms[each] = self._position.first_missing_ms(each)
             if self._until_ms is not None:
                 # Partitions after `until` are not read.
-                ends = self._newest_ends()
                 self._past_until.update(each for each, end_ms in ends.items() if end_ms > self._until_ms)
             absent = [each for each in self._wanted.named() if each not in self._position]
             if absent:
@@ -208,8 +211,8 @@ class Feed:
             for batch in read_history(self._store, group, self._first_ms, self._needs, self._partitions.note):
                 yield from self._in_order([], batch)
 
-    def _begin_at_newest(self, fresh: Iterable[Series]) -> None:
-        newest = self._newest_ends()
+    def _begin_at_newest(self, fresh: Iterable[Series], ends: Mapping[Series, int]) -> None:
+        newest = dict(ends)
         for candle in self._found:
             if candle.series not in self._position:
                 newest[candle.series] = max(newest.get(candle.series, 0), candle.end_ms)

@@ -19,7 +19,7 @@ import msgspec
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from lakewriter.errors import LakeError, UsageError
-from lakewriter.lake.remote.aws_credentials import find_provider, read_profile, static_keys
+from lakewriter.lake.remote.aws_credentials import Profile, find_provider, read_profile, static_keys
 from lakewriter.lake.root import remote_state_path
 
 # The maximum number of attempts if a store does not answer, and the timeouts of an attempt.
@@ -86,11 +86,12 @@ class Location(NamedTuple):
 
 
 class _Named(NamedTuple):
-    """A bucket, the lake's name in errors, and the parameters of its store."""
+    """A bucket, the lake's name in errors, the parameters of its store, and AWS's profile for S3."""
 
     uri: str
     bucket: str
     given: Mapping[str, str]
+    profile: Profile
 
 
 def locate(uri: str) -> Location:
@@ -124,10 +125,12 @@ def locate(uri: str) -> Location:
                 f"lake: {named}: there is no parameter {name}", f"parameters: {', '.join(known)}"
             )
     state_dir = remote_state_path(scheme, bucket, *below)
+    profile = Profile("", {})
     if scheme == "s3":
-        given = _with_environment(named, given, os.environ)
+        profile = read_profile(named, os.environ)
+        given = _with_environment(given, profile, os.environ)
     try:
-        store = make(_Named(named, bucket, given))
+        store = make(_Named(named, bucket, given, profile))
     except ValueError as error:
         raise UsageError(f"lake: {named}: {str(error).splitlines()[0]}") from None
     return Location(
@@ -140,12 +143,13 @@ def locate(uri: str) -> Location:
     )
 
 
-def _with_environment(uri: str, given: dict[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+def _with_environment(
+    given: dict[str, str], profile: Profile, environment: Mapping[str, str]
+) -> dict[str, str]:
     """Return the parameters, with values of AWS's variables and profile for missing ones."""
-    profile = read_profile(uri, environment).values
     for name, variables in _VARIABLES.items():
         values = [environment[variable] for variable in variables if environment.get(variable)]
-        value = given.get(name) or next(iter(values), "") or profile.get(_OF_PROFILE[name], "")
+        value = given.get(name) or next(iter(values), "") or profile.values.get(_OF_PROFILE[name], "")
         if value:
             given = given | {name: value}
     return given
@@ -161,8 +165,7 @@ def _s3(named: _Named) -> ObjectStore:
     if access_key:
         options["credential_provider"] = static_keys(access_key, secret_key)
     elif not options:
-        profile = read_profile(named.uri, os.environ)
-        provider = find_provider(named.uri, os.environ, profile, instance_role=instance_role)
+        provider = find_provider(named.uri, os.environ, named.profile, instance_role=instance_role)
         options |= {} if provider is None else {"credential_provider": provider}
     if endpoint := _endpoint(given):
         options["endpoint"] = endpoint
