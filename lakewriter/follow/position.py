@@ -74,8 +74,7 @@ class Position:
         ranges = self._series.get(series)
         if ranges is None:
             return begin_ms < self.from_ms
-        last = ranges[-1]
-        return contains(ranges, begin_ms) if begin_ms < last[1] else False
+        return begin_ms < ranges[-1][1] and contains(ranges, begin_ms)
 
     def covers(self, series: Series, start_ms: int, stop_ms: int) -> bool:
         """Return whether each begin time of a range was handed out, or is not wanted."""

@@ -1,9 +1,7 @@
 """The record of the last compaction: when it ended, and what it did. Nothing depends on it.
 
-_lakewriter/last_compaction.json
+    _lakewriter/last_compaction.json
 """
-
-from pathlib import Path
 
 import msgspec
 
@@ -54,7 +52,7 @@ def write_compaction_record(store: LakeStore, record: CompactionRecord) -> None:
 
     Crash: the old record or the new one is there, whole.
     """
-    path: Path = store.state_dir / RECORD_NAME
+    path = store.state_dir / RECORD_NAME
     path.parent.mkdir(exist_ok=True)
     write_durably(path, msgspec.json.encode(record))
 

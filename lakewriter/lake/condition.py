@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +60,7 @@ def check_locks(directory: Path) -> None:
         OSError: if it refuses them.
     """
     path = directory / f".{PROBE_NAME}-{os.getpid()}.lock"
-    with _removed(path):
+    try:
         first, second = open_lock(path), open_lock(path)
         try:
             fcntl.flock(first, fcntl.LOCK_EX)
@@ -73,6 +72,8 @@ def check_locks(directory: Path) -> None:
             os.close(second)
         if not free:
             raise LakeError(f"lake: {directory}: a lock stays after its owner has closed it")
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def leftovers(root: Path) -> Leftovers:
@@ -94,11 +95,3 @@ def _locks(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _removed(path: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)

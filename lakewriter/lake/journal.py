@@ -352,9 +352,8 @@ def adopt_dead(root: Path, refused: Callable[[Path, OSError], None] = _log_refus
                 refused(directory, error)
                 continue
             if fd is not None:
+                # Otherwise its recorder would look alive while this lock is held.
                 with contextlib.suppress(OSError):
-                    remove_status(
-                        directory
-                    )  # otherwise its recorder would look alive while this lock is held
+                    remove_status(directory)
                 adopted.append(Journal(directory, fd))
     return adopted

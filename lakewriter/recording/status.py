@@ -24,40 +24,6 @@ COMMIT_WAITS_MS = 10_000
 TIME_UNKNOWN_MS = 60_000
 
 
-class RecorderStats(msgspec.Struct):
-    """Counts since a recorder started.
-
-    Args:
-        recorded: candles whose journal commit returned.
-        flushed: candles merged into partitions.
-        flushes: flushes that ended.
-        corrections: rows replaced by rows with other prices or volumes.
-        unmerged_partitions: partitions that the last flush could not merge.
-        refusals: commits that the disk refused; each was retried.
-        committing_since_s: monotonic time at which the present commit began; None without one.
-        today: candles whose commit returned on the present UTC day of the host.
-        last_flush: the last flush that ended.
-        commit_candles: number of candles in a journal commit.
-        commit_us: duration of a commit, including the wait for its turn, in whole microseconds.
-        flush_ms: duration of the merges of a flush, in whole milliseconds.
-        last: the candle recorded last.
-    """
-
-    recorded: int = 0
-    flushed: int = 0
-    flushes: int = 0
-    corrections: int = 0
-    unmerged_partitions: int = 0
-    refusals: int = 0
-    commit_candles: Histogram = msgspec.field(default_factory=Histogram)
-    commit_us: Histogram = msgspec.field(default_factory=Histogram)
-    flush_ms: Histogram = msgspec.field(default_factory=Histogram)
-    last: Candle | None = None
-    committing_since_s: float | None = None
-    today: "DayCount" = msgspec.field(default_factory=lambda: DayCount())
-    last_flush: "FlushRecord | None" = None
-
-
 class DayCount(msgspec.Struct):
     """The number of candles of a UTC day, and the day's number since the epoch."""
 
@@ -90,6 +56,40 @@ class FlushRecord(msgspec.Struct, frozen=True):
     candles: int
     partitions: int
     seconds: float
+
+
+class RecorderStats(msgspec.Struct):
+    """Counts since a recorder started.
+
+    Args:
+        recorded: candles whose journal commit returned.
+        flushed: candles merged into partitions.
+        flushes: flushes that ended.
+        corrections: rows replaced by rows with other prices or volumes.
+        unmerged_partitions: partitions that the last flush could not merge.
+        refusals: commits that the disk refused; each was retried.
+        committing_since_s: monotonic time at which the present commit began; None without one.
+        today: candles whose commit returned on the present UTC day of the host.
+        last_flush: the last flush that ended.
+        commit_candles: number of candles in a journal commit.
+        commit_us: duration of a commit, including the wait for its turn, in whole microseconds.
+        flush_ms: duration of the merges of a flush, in whole milliseconds.
+        last: the candle recorded last.
+    """
+
+    recorded: int = 0
+    flushed: int = 0
+    flushes: int = 0
+    corrections: int = 0
+    unmerged_partitions: int = 0
+    refusals: int = 0
+    commit_candles: Histogram = msgspec.field(default_factory=Histogram)
+    commit_us: Histogram = msgspec.field(default_factory=Histogram)
+    flush_ms: Histogram = msgspec.field(default_factory=Histogram)
+    last: Candle | None = None
+    committing_since_s: float | None = None
+    today: DayCount = msgspec.field(default_factory=DayCount)
+    last_flush: FlushRecord | None = None
 
 
 class Freshness(msgspec.Struct):
