@@ -86,7 +86,7 @@ def test_object_replaced_while_it_is_read(store: Store) -> None:
             found = there.read("x.parquet")
         assert left == []
         assert found is not None
-    assert found[:2] == (new, there.version("x.parquet"))
+        assert found[:2] == (new, there.version("x.parquet"))
 
 
 def test_what_somebody_else_put_there_is_given_as_it_is(store: Store) -> None:
