@@ -40,7 +40,7 @@ class Follower:
     Args:
         feed: the candles.
         position: the result of the feed's `start`.
-        file: keeps the position; None if the caller does, or nobody.
+        file: keeps the position; None if the position is kept by the caller, or not at all.
     """
 
     def __init__(self, feed: Feed, position: Position, file: PositionFile | None) -> None:

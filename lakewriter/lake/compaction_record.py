@@ -1,6 +1,6 @@
 """The record of the last compaction: when it ended, and what it did. Nothing depends on it.
 
-    _lakewriter/last_compaction.json
+Its place is `_lakewriter/last_compaction.json`.
 """
 
 import msgspec

@@ -83,8 +83,8 @@ def publish(store: LakeStore) -> int:
         LakeError: if the store refuses. The next call publishes again.
         OSError: if the disk refuses.
 
-    Crash: some of them are published; the next call publishes the others. A ledger whose
-    entries were taken over is removed last.
+    Crash: some of them are published; the next call publishes all of them again. A ledger
+    whose entries were taken over is removed last.
     """
     if not store.is_remote:
         return 0

@@ -1,4 +1,4 @@
-"""The tail of the journals: durable candles, each once, whatever happens to segments."""
+"""The tail of the journals: durable candles, each once, while segments grow, roll and are deleted."""
 
 import os
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_each_commit_is_read_once(journal: Journal, tail: JournalTail) -> None:
 
 
 def test_lines_before_their_sync_are_not_read(journal: Journal, tail: JournalTail) -> None:
-    """A line that is written and not synced is not there yet, be it whole or torn."""
+    """A whole or a torn line that is not synced yet is not read."""
     commit(journal, 0)
     write_unsynced(journal, encode_line(stream_candle(1)) + b'{"crc":1')
     assert read(tail) == ([0], False)
@@ -63,7 +63,7 @@ def test_lines_before_their_sync_are_not_read(journal: Journal, tail: JournalTai
 
 
 def test_whole_lines_of_a_dead_recorder_are_read(journal: Journal, tail: JournalTail) -> None:
-    """Nobody commits the last lines of a killed recorder. A replay would merge the whole ones, so they come."""
+    """A killed recorder leaves lines without a commit. A replay would merge the whole ones, so they are read."""
     commit(journal, 0)
     write_unsynced(journal, encode_line(stream_candle(1)) + b'{"crc":1')
     assert read(tail) == ([0], False)

@@ -155,7 +155,7 @@ def test_an_interruption_is_recorded(store: LakeStore) -> None:
 
 
 def test_an_unreadable_partition_is_recorded(store: LakeStore) -> None:
-    """Nobody knows its candles, so the record has its whole period."""
+    """Its candles are unknown, so the record has its whole period."""
     merge_candles(store, [stream_candle(0)])
     path = store.root / partition_of(stream_candle(0)).file
     path.write_bytes(b"rubbish")

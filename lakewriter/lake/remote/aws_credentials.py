@@ -2,7 +2,7 @@
 
 Strategy: the order is that of AWS's own tools. One difference: the metadata address of a
 cloud machine is asked only if the URI has `instance_role=true`. On other machines that
-request waits for seconds, and its answer would be a stranger's.
+request waits for seconds, and another machine of the network may answer it.
 
 A profile with keys is read here. Other profiles (SSO, roles, processes) need boto3.
 This module sends no request; boto3 may, to renew credentials.

@@ -169,8 +169,8 @@ class StartupSurvey:
         """Request heals of candles that the lake lacks, unless their reason is final.
 
         Args:
-            forgotten: the ranges that a user or the retention forgot.
             expected_since_ms: the time at which a recorder first expected the series; None if unknown.
+            forgotten: the ranges that a user or the retention forgot.
         """
         first_ms = stop_ms if result.first_ms is None else result.first_ms
         before_first: list[Range] = []
