@@ -20,6 +20,7 @@ from lakewriter.lake.coverage.facts import CoverageMoment
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import open_to_read
 from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.presence import presence_of
 from lakewriter.lake.presence_many import known_series
 from lakewriter.partition import day_of, day_start_ms
 from lakewriter.query.python.series_rows import SymbolSelection, read_rows
@@ -93,8 +94,7 @@ def read_candles(uri: str, series: Series, window: CandleWindow) -> bytes:
         LakeError: if a file cannot be read.
     """
     store, grid = _store(uri), series.grid
-    days = _first_days(store, series)
-    stop_ms = _stop_ms(store, series, days, window.before_ms)
+    stop_ms = _stop_ms(store, series, window.before_ms)
     length_ms = grid.length_ms or _MONTH_MS
     answer: dict[str, Any] = {"length_ms": grid.length_ms, "start_ms": 0, "candles": [], "more": False}
     if stop_ms is None:
@@ -103,7 +103,7 @@ def read_candles(uri: str, series: Series, window: CandleWindow) -> bytes:
     start_ms = max(start_ms, window.after_ms or 0)
     table = _rows(store, series, start_ms, stop_ms)
     answer["start_ms"] = start_ms
-    answer["more"] = bool(days) and day_start_ms(days[0]) < start_ms and window.after_ms is None
+    answer["more"] = window.after_ms is None and _begins_before(store, series, start_ms)
     if table is not None:
         close_ms = window.before_ms if window.after_ms is None else None
         answer["candles"] = list(_with_missing(table, grid, close_ms))
@@ -128,11 +128,9 @@ def read_coverage(uri: str, chosen: Sequence[Series], days: int, now_ms: int) ->
     moment_ms = now_ms - ARRIVAL_MS
     since = day_of(moment_ms - (days - 1) * DAY_MS)
     wanted = _filter_of(chosen, since)
-    found = {
-        each.series: each
-        for each in series_coverage(_store(uri), wanted, CoverageMoment(moment_ms, moment_ms))
-        if each.series in set(chosen)
-    }
+    coverage = series_coverage(_store(uri), wanted, CoverageMoment(moment_ms, moment_ms))
+    asked = set(chosen)
+    found = {each.series: each for each in coverage if each.series in asked}
     # A sandbox's clock may be ahead of ours.
     last = max([day_of(moment_ms), *(each.days[-1].date for each in found.values())])
     names = [day_of(day_start_ms(last) - ago * DAY_MS).isoformat() for ago in reversed(range(days))]
@@ -215,33 +213,17 @@ def _filter_of(chosen: Sequence[Series], since: Any) -> PartitionFilter:
     return PartitionFilter(markets or ("-",), symbols or ("-",), intervals or ("-",), since=since)
 
 
-def _first_days(store: LakeStore, series: Series) -> list[Any]:
-    """Return the first days of a series' periods, ascending. On a disk some may have no files."""
+def _begins_before(store: LakeStore, series: Series, moment_ms: int) -> bool:
+    """Return whether a series has a period that begins before a moment. On a disk it may have no files."""
     wanted = PartitionFilter((series.market,), (series.symbol,), (series.interval,))
-    return sorted({found.partition.date for found in store.partitions(wanted)})
+    return any(found.partition.start_ms < moment_ms for found in store.partitions(wanted))
 
 
-def _stop_ms(store: LakeStore, series: Series, days: Sequence[Any], before_ms: int | None) -> int | None:
-    """Return the end of the newest candles that begin before a time; None if there are none."""
-    grid = series.grid
-    stops = [grid.period_stop(day_start_ms(day)) for day in days]
-    ends = [candle.end_ms for candle in store.unflushed().of(series)]
-    if before_ms is not None:
-        ends = [end_ms for end_ms in ends if end_ms <= before_ms]
-        stops = [
-            min(before_ms, stop)
-            for day, stop in zip(days, stops, strict=True)
-            if day_start_ms(day) < before_ms
-        ]
-    if ends and (not stops or max(ends) >= stops[-1]):
-        return max(ends)
-    for stop_ms in reversed(stops):
-        # The newest period is not full yet, and a directory may be empty.
-        table = _rows(store, series, grid.period_start(stop_ms - 1), stop_ms)
-        if table is not None:
-            last_ms = int(int_column(table, "candle_begin_time")[-1])
-            return max([grid.anchored(last_ms).end(last_ms), *ends])
-    return max(ends, default=None)
+def _stop_ms(store: LakeStore, series: Series, before_ms: int | None) -> int | None:
+    """Return the end of the newest candle that begins before a time; None if there is none."""
+    presence = presence_of(store, series, store.unflushed().of(series))
+    last_ms = presence.last_ms if before_ms is None else presence.last_before(before_ms)
+    return None if last_ms is None else series.grid.anchored(last_ms).end(last_ms)
 
 
 def _rows(store: LakeStore, series: Series, start_ms: int, stop_ms: int) -> pa.Table | None:
