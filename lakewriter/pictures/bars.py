@@ -4,10 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from lakewriter.candle import int_column
+from lakewriter.candle import FloatArray, IntArray, int_column
 from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.coverage.absences import AbsentCandles, absent_candles
@@ -27,9 +26,6 @@ from lakewriter.series import Series
 CANDLES_MAX = 5_000_000
 
 _COLUMNS = ("open", "high", "low", "close", "volume")
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 class Bars(NamedTuple):

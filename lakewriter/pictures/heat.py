@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from lakewriter.candle import IntArray
 from lakewriter.interval import MINUTE_MS, Interval
 from lakewriter.lake.coverage.absences import SeriesAbsences
 from lakewriter.pictures.timescale import SPANS, Span, fitting_span, format_time
 from lakewriter.series import Series
-
-IntArray = npt.NDArray[np.int64]
 
 # The least share of present candles of each level, and its text. A level is a position
 # in this list; the last one is complete.

@@ -7,6 +7,7 @@ from lakewriter.lake.coverage.absences import SeriesAbsences
 from lakewriter.pictures.canvas import Cells, Line, Role, Screen, cell_width, flowed
 from lakewriter.pictures.heat import LEVELS, NEVER, HeatMap, HeatRow, heat_map
 from lakewriter.pictures.timescale import time_ticks
+from lakewriter.series import Series
 
 COLUMNS_MIN = 40
 
@@ -56,7 +57,7 @@ def heatmap_lines(found: Sequence[SeriesAbsences], screen: Screen, rows_max: int
     """
     chars = ASCII if screen.ascii_only else COLOURED if screen.colours else PLAIN
     columns = max(screen.columns, COLUMNS_MIN)
-    names = max(cell_width(_name(each)) for each in found)
+    names = max(cell_width(_name(each.series)) for each in found)
     # The columns of numbers, each with two spaces before it.
     has_open = any(not run.has_reason for each in found for run in each.runs)
     numbers = len(_PERCENT) + 2 + (len(_NO_REASON) + 2 if has_open else 0)
@@ -77,12 +78,12 @@ def heatmap_lines(found: Sequence[SeriesAbsences], screen: Screen, rows_max: int
     return [*lines, *_legend_lines(columns, chars, has_open=has_open)]
 
 
-def _name(found: SeriesAbsences) -> str:
-    return f" {found.series.symbol} {found.series.interval}"
+def _name(series: Series) -> str:
+    return f" {series.symbol} {series.interval}"
 
 
 def _row_line(row: HeatRow, names: int, stride: int, chars: CharSet, *, has_open: bool) -> Line:
-    name = f" {row.series.symbol} {row.series.interval}"
+    name = _name(row.series)
     cells = [Cells(name + " " * (names - cell_width(name) + 2))]
     for level, is_open in zip(row.levels, row.open_bins, strict=True):
         char = chars.never if level == NEVER else (is_open and chars.open) or chars.levels[level]

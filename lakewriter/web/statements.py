@@ -133,11 +133,7 @@ class Statements:
             with self._download():
                 return await self._csv(request, asked.sql, limits)
         async with self._its_turn(request):
-            try:
-                body = await self._run(request, limits, self._json, asked.sql)
-            except QueryError as error:
-                raise UsageError(error.what, error.hint) from None
-            return json_response(Answer(200, body))
+            return json_response(Answer(200, await self._run(request, limits, self._json, asked.sql)))
 
     @contextlib.asynccontextmanager
     async def _its_turn(self, request: web.Request) -> AsyncIterator[None]:
@@ -169,7 +165,11 @@ class Statements:
             self._downloads -= 1
 
     async def _run(self, request: web.Request, limits: QueryLimits, work: Any, sql: str) -> Any:
-        """Run a statement in a thread, and interrupt it if its client goes away."""
+        """Run a statement in a thread, and interrupt it if its client goes away.
+
+        Raises:
+            UsageError: if the statement is wrong or fails; it is the client's.
+        """
         loop = asyncio.get_running_loop()
         running = asyncio.ensure_future(loop.run_in_executor(self._threads, work, sql, limits))
         try:
@@ -180,7 +180,10 @@ class Statements:
         except asyncio.CancelledError:
             limits.cancel()
             raise
-        return running.result()
+        try:
+            return running.result()
+        except QueryError as error:
+            raise UsageError(error.what, error.hint) from None
 
     def _stream(self, sql: str, limits: QueryLimits) -> "contextlib.AbstractContextManager[RowStream]":
         text, params = resolved(sql, None, self._queries)
@@ -225,8 +228,6 @@ class Statements:
             try:
                 async with self._its_turn(request):
                     cut = await self._run(request, limits, work, sql)
-            except QueryError as error:
-                raise UsageError(error.what, error.hint) from None
             finally:
                 out.close()
             headers = {

@@ -10,9 +10,9 @@ logs everybody out. The cookie does not reveal the token.
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.web.page.assets import SECURITY_HEADERS, assets
@@ -32,8 +32,6 @@ _WRONG_S = 0.5
 _OPEN_PREFIX = "/page/static/"
 
 _FAILED = ' data-failed="yes"'
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def checked_token(token: str) -> str:

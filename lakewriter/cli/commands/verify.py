@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.commands.verify_report import counted, print_report
+from lakewriter.cli.commands.verify_report import print_report
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_check import check_matches, check_not_empty
@@ -25,6 +25,7 @@ from lakewriter.lake.open import open_to_change
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.market import MARKETS, Market
+from lakewriter.status.wording import counted
 from lakewriter.verify.checks import FUTURE
 from lakewriter.verify.compare_published import Publisher, compare_published
 from lakewriter.verify.findings import LOCAL_CHECKS, Check, VerifyReport

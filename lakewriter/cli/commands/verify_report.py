@@ -11,6 +11,7 @@ from lakewriter.cli.series_options import print_table
 from lakewriter.cli.terminal import ignore_broken_pipe, standard_output
 from lakewriter.interval import INTERVALS
 from lakewriter.series import Series
+from lakewriter.status.wording import counted
 from lakewriter.verify.findings import CHECKS, Check, FindingCounts, VerifyFinding, VerifyReport
 
 
@@ -123,8 +124,3 @@ def _findings_table(findings: Iterable[VerifyFinding]) -> Any:
     columns["time"] = pa.array([finding.begin_ms for finding in found], pa.timestamp("ms", tz="UTC"))
     columns["what"] = pa.array([finding.what for finding in found], pa.string())
     return pa.table(columns)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural unless the number is 1."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

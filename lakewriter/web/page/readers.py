@@ -136,7 +136,7 @@ class LakeReaders:
 
     async def _read(self, name: object, read: ReadName, arguments: tuple[object, ...]) -> Answer:
         loop = asyncio.get_running_loop()
-        done = _Done(_failure(503, "page: the reading process was killed", "try again"), KEPT_S_MIN)
+        done = _Done(failure(503, "page: the reading process was killed", "try again"), KEPT_S_MIN)
         executor = self._executor
         try:
             running = self._submit(read, arguments)
@@ -146,7 +146,7 @@ class LakeReaders:
             if self._executor is executor:
                 self._end_executor()
         except _CannotStartError as error:
-            done = _Done(_failure(503, f"page: no read can start: {error}", "try again"), KEPT_S_MIN)
+            done = _Done(failure(503, f"page: no read can start: {error}", "try again"), KEPT_S_MIN)
         finally:
             self._kept_until_s[name] = loop.time() + done.kept_s
         return done.answer
@@ -215,12 +215,13 @@ def _read(read: ReadName, uri: str, arguments: tuple[object, ...]) -> Answer:
 
             return Answer(200, getattr(lake_reads, read)(uri, *arguments))
     except UsageError as error:
-        return _failure(400, error.what, error.hint)
+        return failure(400, error.what, error.hint)
     except LakewriterError as error:
-        return _failure(500, error.what, error.hint)
+        return failure(500, error.what, error.hint)
     except (OSError, MemoryError) as error:
-        return _failure(500, f"page: {error}", "")
+        return failure(500, f"page: {error}", "")
 
 
-def _failure(status: int, what: str, hint: str) -> Answer:
+def failure(status: int, what: str, hint: str) -> Answer:
+    """Return the answer to a read or a request that failed."""
     return Answer(status, msgspec.json.encode({"error": what, "hint": hint}))

@@ -11,20 +11,18 @@
 /page/gaps.json            the newest gaps: days
 """
 
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from lakewriter import __version__
 from lakewriter.clock import present_ms
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.web.page.assets import SECURITY_HEADERS, assets
 from lakewriter.web.page.questions import COVERED_SERIES_MAX, CandleWindow, parse_series
-from lakewriter.web.page.readers import Answer, BusyError, LakeReaders
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from lakewriter.web.page.readers import Answer, BusyError, LakeReaders, failure
 
 _NUMBER_DIGITS_MAX = 15
 
@@ -132,7 +130,7 @@ def json_response(answer: Answer) -> web.Response:
 
 def error_response(status: int, error: LakewriterError) -> web.Response:
     """Return an error as JSON: {"error", "hint"}."""
-    return json_response(Answer(status, msgspec.json.encode({"error": error.what, "hint": error.hint})))
+    return json_response(failure(status, error.what, error.hint))
 
 
 def _three(text: str) -> list[str]:
