@@ -64,11 +64,9 @@ def format_amount(amount: float) -> str:
     """Return a volume with three digits and a unit, such as "12.3k"."""
     for unit, letter in _UNITS:
         if abs(amount) >= unit:
-            return (
-                f"{amount / unit:.3g}{letter}"
-                if abs(amount) < unit * 999.5
-                else f"{amount / unit:.0f}{letter}"
-            )
+            # Three digits of a thousand or more would be written with a power of ten.
+            digits = ".3g" if abs(amount) < unit * 999.5 else ".0f"
+            return f"{amount / unit:{digits}}{letter}"
     return f"{amount:.3g}"
 
 

@@ -143,8 +143,9 @@ def _drawn(
         if bucket not in with_bar:
             for line in range(layout.price_lines):
                 canvas.put(bucket * layout.stride, line, shade, role)
-    _draw_candles(canvas, bars, [layout.column(number) for number in numbers], layout, prices, chars)
-    _draw_volume(canvas, bars, [layout.column(number) for number in numbers], layout, chars)
+    columns = [layout.column(number) for number in numbers]
+    _draw_candles(canvas, bars, columns, layout, prices, chars)
+    _draw_volume(canvas, bars, columns, layout, chars)
     _draw_prices(canvas, float(data.candles.close[-1]), layout, prices, chars)
     return canvas.rows()
 

@@ -4,7 +4,7 @@ A span has a length in milliseconds or in months. Weeks begin on Monday; all oth
 spans count from the epoch, in UTC.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -47,13 +47,12 @@ class Span(NamedTuple):
 
     def begins(self, start_ms: int, stop_ms: int) -> list[int]:
         """Return the begin of each span that overlaps a half-open range."""
-        return list(self._begins(start_ms, stop_ms))
-
-    def _begins(self, start_ms: int, stop_ms: int) -> Iterator[int]:
+        begins = []
         begin_ms = self.floor(start_ms)
         while begin_ms < stop_ms:
-            yield begin_ms
+            begins.append(begin_ms)
             begin_ms = self.end(begin_ms)
+        return begins
 
     def number_in(self, start_ms: int, stop_ms: int) -> int:
         """Return the number of spans that overlap a half-open range."""

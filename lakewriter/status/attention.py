@@ -44,18 +44,19 @@ def attention(status: LakeStatus, lake: str | None) -> tuple[Attention, ...]:
         lake: the lake as the user named it, for the commands; None for the default.
     """
     living = [(fact, fact.status) for fact in status.recorders if fact.status and fact.state == "recording"]
+    statuses = [own for _, own in living]
     found: list[Attention] = []
     found += _disk_full(status)
     for fact, own in living:
         found += _hanging(fact, own, status.at_ms)
         found += _refused(own, status.lake)
     found += _dead(status, bool(living), lake)
-    for _, own in living:
+    for own in statuses:
         found += _time_unknown(own, lake)
-    found += _overdue([own for _, own in living], lake)
-    found += _unrecorded(status, [own for _, own in living], lake)
-    found += _brings_nothing([own for _, own in living], lake)
-    found += _unmerged([own for _, own in living], lake)
+    found += _overdue(statuses, lake)
+    found += _unrecorded(status, statuses, lake)
+    found += _brings_nothing(statuses, lake)
+    found += _unmerged(statuses, lake)
     found += _damaged(status)
     found += _gaps(status, lake)
     found += _disk(status, lake)
@@ -209,16 +210,15 @@ def _disk_full(status: LakeStatus) -> Iterator[Attention]:
     disk = status.disk
     if disk is None:
         return
-    left = ""
     if disk.free_bytes < min(FULL_BYTES, disk.total_bytes * FULL_SHARE):
-        left = f"{size_text(disk.free_bytes)} {are(disk.free_bytes)} left"
+        left, option = f"{size_text(disk.free_bytes)} {are(disk.free_bytes)} left", "-h"
     elif disk.free_files is not None and disk.free_files < min(
         FULL_FILES, (disk.total_files or 0) * FULL_SHARE
     ):
-        left = f"{counted(disk.free_files, 'file')} can still be created"
-    if left:
-        options = "-h" if "left" in left else "-i"
-        yield Attention("disk_full", f"the disk is full: {left}", shlex.join(["df", options, status.lake]))
+        left, option = f"{counted(disk.free_files, 'file')} can still be created", "-i"
+    else:
+        return
+    yield Attention("disk_full", f"the disk is full: {left}", shlex.join(["df", option, status.lake]))
 
 
 def _disk(status: LakeStatus, lake: str | None) -> Iterator[Attention]:

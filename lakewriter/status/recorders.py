@@ -106,9 +106,8 @@ def _decoded(data: bytes | None) -> RecorderStatus | None:
 
 def _count_lines(path: Path) -> int:
     """Return the number of whole lines in a segment, up to the bytes that a reader reads."""
-    lines = left = 0
+    lines, left = 0, READ_BYTES_MAX
     with os.fdopen(open_regular(path), "rb", buffering=0) as file:
-        left = READ_BYTES_MAX
         while left > 0 and (part := file.read(min(left, _PART_BYTES))):
             lines += part.count(b"\n")
             left -= len(part)

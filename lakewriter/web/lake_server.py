@@ -45,8 +45,8 @@ async def serving(sockets: Sequence[socket.socket], options: LakeServerOptions) 
     store = open_to_read(options.lake, keep_listings=True)
     readers = LakeReaders(options.lake, apart=False)
     statements = Statements(store, options.limits, options.queries)
-    about = About(store.name, recorder=False, sql=True, login=options.token is not None)
     has_token = options.token is not None
+    about = About(store.name, recorder=False, sql=True, login=has_token)
     app = make_app([*page_routes(readers, about), *statements.routes()], any_host=has_token)
     if options.token is not None:
         require_token(app, options.token)
