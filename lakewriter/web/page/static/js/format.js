@@ -69,8 +69,8 @@ export function decimalsOf(values) {
 }
 
 export const seriesId = (series) => series.join(":");
-export const seriesName = ([market, symbol, interval]) =>
-  `${symbol} ${interval}, ${market.replace("_", " ")}`;
+export const marketName = (market) => market.replace("_", " ");
+export const seriesName = ([market, symbol, interval]) => `${symbol} ${interval}, ${marketName(market)}`;
 
 /** Return an element with a class and children: text or elements. Text is never read as HTML. */
 export function element(tag, className = "", ...children) {
@@ -79,6 +79,23 @@ export function element(tag, className = "", ...children) {
   made.append(...children);
   return made;
 }
+
+/**
+ * Return a row of a table. On a phone each cell shows its label.
+ * `cells` are text or elements; an empty text leaves a cell empty. `isNumber(at)` aligns a column.
+ */
+export function tableRow(cells, labels, isNumber) {
+  const row = element("tr");
+  cells.forEach((content, at) => {
+    const cell = element("td", isNumber(at) ? "num" : "", ...(content ? [content] : []));
+    cell.dataset.label = labels[at];
+    row.append(cell);
+  });
+  return row;
+}
+
+/** The labels of a table's columns. */
+export const labelsOf = (table) => [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
 
 /** The present values of colours of the style sheet. */
 export function colours(...names) {

@@ -1,7 +1,7 @@
 // The missing candles, with their reasons. Those without a reason come first.
 
 import { getJson } from "./api.js";
-import { count, element, moment, seriesName } from "./format.js";
+import { count, element, labelsOf, moment, seriesName, tableRow } from "./format.js";
 
 const DAYS = 30;
 const SHOWN_MAX = 100;
@@ -21,7 +21,7 @@ const REASONS = {
 export class Gaps {
   constructor({ table, sum, note, unexplained }, onChoice) {
     this.body = table.tBodies[0];
-    this.labels = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+    this.labels = labelsOf(table);
     Object.assign(this, { table, sum, note, unexplained, onChoice });
     this.answer = null;
     unexplained.addEventListener("change", () => this.#drawRows());
@@ -65,13 +65,7 @@ export class Gaps {
       element("span", kind, REASONS[gap.reason] ?? gap.reason),
       gap.error,
     ];
-    const row = element("tr");
-    cells.forEach((content, at) => {
-      const cell = element("td", at === 2 ? "num" : "");
-      if (content) cell.append(content);
-      cell.dataset.label = this.labels[at];
-      row.append(cell);
-    });
+    const row = tableRow(cells, this.labels, (at) => at === 2);
     row.dataset.reason = gap.reason;
     return row;
   }

@@ -2,7 +2,7 @@
 // candles that are missing without a reason have a mark.
 
 import { getJson } from "./api.js";
-import { colours, count, element, onTheme, seriesId, seriesName } from "./format.js";
+import { colours, count, element, marketName, onTheme, seriesId, seriesName } from "./format.js";
 
 const CHUNK = 30;
 const SERIES_MAX = 300;
@@ -178,7 +178,7 @@ export class Heatmap {
       pen.font = `12px ${family}`;
       pen.fillStyle = c.quiet;
       const rest = (narrow ? width : left - 10) - used;
-      const place = market.replace("_", " ");
+      const place = marketName(market);
       if (pen.measureText(place).width <= rest) pen.fillText(place, used, y);
       row.cells.forEach((cell, day) => {
         const kind = kindOf(cell);
@@ -209,7 +209,7 @@ export class Heatmap {
     let free = left;
     this.dayNames.forEach((name, day) => {
       const x = left + day * cellPx;
-      const label = day === 0 || name.endsWith("-01") || cellPx > 36 ? name.slice(5) : name.slice(5);
+      const label = name.slice(5); // without the year
       const wide = pen.measureText(label).width;
       if (x < free || x + wide > width) return;
       pen.fillText(label, x, y);

@@ -1,6 +1,6 @@
 // The choice of a series: a box with suggestions for market and symbol, and buttons for intervals.
 
-import { element } from "./format.js";
+import { element, marketName } from "./format.js";
 
 const SHOWN_MAX = 60;
 
@@ -42,7 +42,7 @@ export class SeriesPicker {
   /** Show a choice, without a call of `onChoice`. */
   choose(series) {
     this.chosen = series;
-    this.input.value = `${series[1]}  ${series[0].replace("_", " ")}`;
+    this.input.value = `${series[1]}  ${marketName(series[0])}`;
     this.#showIntervals();
   }
 
@@ -72,7 +72,7 @@ export class SeriesPicker {
   #open(text) {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     const matches = ({ market, symbol }) => {
-      const name = `${symbol} ${market} ${market.replace("_", " ")}`.toLowerCase();
+      const name = `${symbol} ${market} ${marketName(market)}`.toLowerCase();
       return words.every((word) => name.includes(word));
     };
     const all = this.symbols.filter(matches);
@@ -81,7 +81,7 @@ export class SeriesPicker {
     all.sort((a, b) => begins(a) - begins(b));
     this.shown = all.slice(0, SHOWN_MAX);
     const items = this.shown.map((each, at) => {
-      const item = element("li", "", each.symbol, element("small", "", each.market.replace("_", " ")));
+      const item = element("li", "", each.symbol, element("small", "", marketName(each.market)));
       item.id = `series-option-${at}`;
       item.dataset.at = at;
       item.setAttribute("role", "option");

@@ -1,7 +1,17 @@
 // The state of the recorders: figures, what needs attention, connections and lag.
 
 import { getJson } from "./api.js";
-import { bytes, count, element, milliseconds, short, span } from "./format.js";
+import {
+  bytes,
+  count,
+  element,
+  labelsOf,
+  marketName,
+  milliseconds,
+  short,
+  span,
+  tableRow,
+} from "./format.js";
 
 // A disk that is full sooner is marked.
 const FULL_SOON_DAYS = 14;
@@ -17,8 +27,7 @@ export class StatusPanel {
     this.state = null;
     this.isKnown = true;
     this.recorders = [];
-    const table = byId("markets");
-    this.labels = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+    this.labels = labelsOf(byId("markets"));
   }
 
   setServer(about) {
@@ -132,19 +141,13 @@ export class StatusPanel {
             ? "unknown"
             : milliseconds(offset);
       const cells = [
-        market.market.replace("_", " "),
+        marketName(market.market),
         ...["series", "connections", "reconnects", "rotations", "replaced"].map((name) =>
           count(market[name]),
         ),
         rate,
       ];
-      const row = element("tr");
-      cells.forEach((text, at) => {
-        const cell = element("td", at ? "num" : "", text);
-        cell.dataset.label = this.labels[at];
-        row.append(cell);
-      });
-      return row;
+      return tableRow(cells, this.labels, (at) => at > 0);
     });
     this.byId("markets").tBodies[0].replaceChildren(...rows);
     this.byId("lags").replaceChildren(
