@@ -6,7 +6,7 @@ nothing is updated between scrapes. Names follow Prometheus' rules: base units,
 known in advance, except a pool's name. No label has a symbol, so 3,000 series need no
 more metrics than one.
 
-docs/how-to/monitoring.md explains each metric; a test compares the names.
+docs/reference/metrics.md explains each metric; a test compares the names.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

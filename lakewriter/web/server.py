@@ -3,7 +3,7 @@
 Rule 1: addresses are bound before anything else begins, so a port in use is a clear
 error at the start. Rule 2: at most `CONNECTIONS_MAX` connections are open. The next one
 replaces the oldest. So clients that read or send slowly take no memory without a limit,
-and lock nobody out. Rule 3: connections above `ACCEPTS_PER_S` wait in the kernel.
+and no new client is refused. Rule 3: connections above `ACCEPTS_PER_S` wait in the kernel.
 """
 
 import asyncio

@@ -4,8 +4,8 @@
     GET, POST /login       the form, which sets a cookie
     POST /logout           removes the cookie
 
-The cookie is derived from the token, so a restart logs nobody out, and another token
-logs everybody out. The cookie does not reveal the token.
+The cookie is derived from the token, so a login outlasts a restart and ends with
+another token. The cookie does not reveal the token.
 """
 
 import asyncio

@@ -133,7 +133,7 @@ QUIET = [
 
 
 @pytest.mark.parametrize("status", QUIET, ids=range(len(QUIET)))
-def test_what_mends_itself_needs_nobody(status: LakeStatus) -> None:
+def test_what_mends_itself_is_no_finding(status: LakeStatus) -> None:
     """A lake without a recorder, a late candle of seconds and a heal in progress are no findings."""
     assert attention(status, None) == ()
 

@@ -42,7 +42,7 @@ def status_of(lake: Path) -> LakeStatus:
     return lake_status(open_to_read(str(lake)), now_ms(), lake=str(lake))
 
 
-def test_a_lake_without_a_recorder_needs_nobody(tmp_path: Path) -> None:
+def test_a_lake_without_a_recorder_has_no_finding(tmp_path: Path) -> None:
     """A lake that nothing records is no finding."""
     make_lake(tmp_path, map(stream_candle, range(10)))
     status = status_of(tmp_path)
@@ -119,7 +119,7 @@ def test_series_of_a_recorder_that_is_gone_are_counted(tmp_path: Path) -> None:
     own = msgspec.json.encode(recorder_status(started_at_ms=0, at_ms=now, markets=(spot,)))
     first = create_journal(tmp_path, "first")
     before_ms = now - 20 * 60_000
-    # ADAUSDT never traded, so nobody waits for it.
+    # ADAUSDT never traded, so no recorder waits for it.
     owed = {BTC: before_ms, ether: before_ms}
     confirm_series(store, first, BTC, ether, ada, now_ms=before_ms, name="/a.toml", starting=True, owed=owed)
     write_status(first.directory, own)

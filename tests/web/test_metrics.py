@@ -169,7 +169,7 @@ def test_expressions_are_valid(tmp_path: Path) -> None:
         promtool("check", "rules", str(path))
 
 
-def test_a_recorder_that_waits_for_its_first_candle_pages_nobody(tmp_path: Path) -> None:
+def test_a_recorder_that_waits_for_its_first_candle_raises_no_alert(tmp_path: Path) -> None:
     """A new recorder of 1d is not healthy for a day and raises no alert; a failing one does."""
     unhealthy = "LakewriterUnhealthy"
     alert = {"exp_labels": {"severity": "page", "instance": "b"}, "exp_annotations": {

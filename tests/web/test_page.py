@@ -151,7 +151,7 @@ def children_of(pid: int) -> set[int]:
 
 
 def test_the_page_of_a_recorder_outlives_it(browser: Any, live: Live, tmp_path: Path) -> None:
-    """A recorder is killed while somebody looks at its page, which goes on with the next recorder.
+    """A recorder is killed while its page is open, and the page goes on with the next recorder.
 
     The process that reads for the page ends with its recorder.
     """
@@ -271,7 +271,7 @@ def test_the_keyboard_suffices(browser: Any, quiet: str) -> None:
 
 
 def test_older_candles_are_fetched_on_the_way_back(browser: Any, quiet: str) -> None:
-    """Who moves to the left sees all candles, to the first one."""
+    """A move to the left shows all candles, to the first one."""
     with visiting(browser, quiet, "/#spot:BTCUSDT:1m") as visitor:
         page = visitor.page
         wait_for_newer(page, 0)

@@ -208,7 +208,7 @@ def has_answer(client: socket.socket) -> bool:
 
 
 def test_paused_downloads_hold_no_statement(tmp_path: Path) -> None:
-    """Files that nobody takes leave the turns to other statements. Their number is limited."""
+    """A file that its client does not take leaves the turn to other statements. Their number is limited."""
 
     async def scenario(url: str, client: aiohttp.ClientSession) -> None:
         with contextlib.ExitStack() as stack:
@@ -368,7 +368,7 @@ def test_the_token_is_needed_everywhere(tmp_path: Path) -> None:
     visit(tmp_path, scenario, token=TOKEN)
 
 
-def test_a_restart_logs_nobody_out_and_another_token_does(tmp_path: Path) -> None:
+def test_a_login_outlasts_a_restart_and_ends_with_another_token(tmp_path: Path) -> None:
     """The cookie belongs to the token, not to the process."""
     kept: dict[str, str] = {}
 

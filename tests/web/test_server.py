@@ -195,7 +195,7 @@ def test_requests_beyond_the_limits_get_400(request_bytes: bytes, caplog: pytest
     assert not caplog.records
 
 
-def test_slow_clients_lock_nobody_out() -> None:
+def test_slow_clients_keep_no_client_out() -> None:
     """With more open connections than allowed, each new client replaces the oldest one."""
 
     async def scenario(url: str, client: aiohttp.ClientSession) -> None:

@@ -70,7 +70,7 @@ def read_status(uri: str, now_ms: int) -> bytes:
     size = _sizes.get(uri)
     if size is not None and not 0 <= now_ms - size.measured_at_ms < SIZE_EVERY_MS:
         size = None
-    # The commands of its findings are for everybody who may see the page.
+    # Every visitor of the page sees the commands of its findings.
     status = lake_status(_store(uri), now_ms, lake=without_passwords(uri), size=size)
     _sizes[uri] = status.size
     return msgspec.json.encode(status)

@@ -3,7 +3,7 @@
 Strategy: any number of browsers cost as much as one. Equal requests share one read, and
 its answer is kept for a moment that grows with the time it took. A recorder reads in
 child processes of low priority, so that it neither waits for a read nor imports DuckDB.
-They end when nobody has looked at the page for a while.
+They end after `IDLE_S` without a read.
 """
 
 import asyncio

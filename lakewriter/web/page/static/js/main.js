@@ -1,4 +1,4 @@
-// The page: it joins its parts, and keeps them up to date while somebody looks.
+// The page: it joins its parts, and keeps them up to date while it is visible.
 
 import { getJson, onReachable, Repeater } from "./api.js";
 import { CandleChart } from "./chart.js";
