@@ -23,12 +23,12 @@ from lakewriter.cli.commands.backfill_report import (
     show_progress,
     summary_of,
 )
-from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.moment import parse_day
 from lakewriter.cli.progress_bar import ConsoleHandler
 from lakewriter.cli.series_options import begin_ms
 from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
+from lakewriter.cli.subscription_options import exchange_option, subscriptions_argument
 from lakewriter.cli.terminal import finished_report, log_to_stderr, stderr_is_terminal
 from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config
@@ -53,9 +53,7 @@ DOWNLOADS_MAX = 64
 
 
 @click.command(name="backfill", short_help="Fetch history from the archive and REST.")
-@click.argument(
-    "subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...", shell_complete=complete_subscription
-)
+@subscriptions_argument()
 @click.option(
     "--since",
     metavar="DATE|AGE",
@@ -68,7 +66,7 @@ DOWNLOADS_MAX = 64
     metavar="FILE",
     help=f"The config with the subscriptions; a relative lake in it starts at its directory.  [default: {FILE_NAME}, if present]",
 )
-@click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
+@exchange_option
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(

@@ -23,8 +23,8 @@ from lakewriter.cli.checks.machine import (
     check_time_zones,
     check_versions,
 )
-from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.connect import clients_of
+from lakewriter.cli.subscription_options import exchange_option, subscriptions_argument
 from lakewriter.cli.terminal import finished_report, wrapped
 from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config, parse_duration
@@ -54,16 +54,14 @@ class DoctorReport(msgspec.Struct):
 
 
 @click.command(name="doctor", short_help="Check the machine, the lake and each endpoint.")
-@click.argument(
-    "subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...", shell_complete=complete_subscription
-)
+@subscriptions_argument()
 @click.option(
     "--config",
     "config_path",
     metavar="FILE",
     help=f"The config to check with.  [default: {FILE_NAME}, if present]",
 )
-@click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
+@exchange_option
 @click.option(
     "--timeout", metavar="DURATION", default="10s", show_default=True, help="The most time for one endpoint."
 )

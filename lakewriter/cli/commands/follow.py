@@ -11,7 +11,6 @@ from typing import NamedTuple
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.line_output import (
     LineOutput,
     Stopped,
@@ -20,6 +19,7 @@ from lakewriter.cli.line_output import (
     lines_after,
     standard_lines,
 )
+from lakewriter.cli.subscription_options import subscriptions_argument
 from lakewriter.cli.terminal import ignore_broken_pipe, log_to_stderr
 from lakewriter.config import parse_duration
 from lakewriter.errors import UsageError
@@ -36,13 +36,7 @@ log = logging.getLogger(__name__)
 
 
 @click.command(name="follow", short_help="Print each candle as soon as it is durable.")
-@click.argument(
-    "subscriptions",
-    nargs=-1,
-    required=True,
-    metavar="MARKET:SYMBOLS:INTERVALS...",
-    shell_complete=complete_subscription,
-)
+@subscriptions_argument(required=True)
 @click.option(
     "--since", metavar="TIME|AGE", help="First the candles from this time on.  [default: only new candles]"
 )

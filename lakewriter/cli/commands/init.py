@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from lakewriter.cli import lake_option
-from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.config_text import ConfigChoices, config_text
+from lakewriter.cli.subscription_options import exchange_option, subscriptions_argument
 from lakewriter.config import FILE_NAME, load_config
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.interval import INTERVALS
@@ -19,16 +19,14 @@ DEFAULT_SUBSCRIPTION = "spot:BTCUSDT,ETHUSDT:1m"
 
 
 @click.command(name="init", short_help="Write a commented lakewriter.toml.")
-@click.argument(
-    "subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...", shell_complete=complete_subscription
-)
+@subscriptions_argument()
 @click.option(
     "--config", "config_path", metavar="FILE", default=FILE_NAME, show_default=True, help="The file to write."
 )
 @click.option(
     "--since", metavar="DATE|AGE", help="Also fetch the history from this day on: 2024-06-30, or 30d."
 )
-@click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
+@exchange_option
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 @lake_option
 def command(

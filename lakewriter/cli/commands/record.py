@@ -18,7 +18,6 @@ from lakewriter import __version__
 from lakewriter.backfill.background import BackgroundBackfill
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.log_options import LogOptions, with_log_options
 from lakewriter.cli.moment import parse_day
@@ -28,6 +27,7 @@ from lakewriter.cli.recorder_summary import RecorderSummary
 from lakewriter.cli.series_options import begin_ms
 from lakewriter.cli.service_manager import ServiceManager, report_to
 from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
+from lakewriter.cli.subscription_options import exchange_option, subscriptions_argument
 from lakewriter.cli.terminal import stderr_is_terminal
 from lakewriter.clock import Clock
 from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration, parse_keep
@@ -49,9 +49,7 @@ log = logging.getLogger(__name__)
 
 
 @click.command(name="record", short_help="Record closed candles until stopped.")
-@click.argument(
-    "subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...", shell_complete=complete_subscription
-)
+@subscriptions_argument()
 @click.option(
     "--config",
     "config_path",
@@ -75,7 +73,7 @@ log = logging.getLogger(__name__)
     "--since", metavar="DATE|AGE", help="Also backfill missing candles from this day on: 2024-06-30, or 30d."
 )
 @click.option("--duration", metavar="DURATION", help="Stop after this long.")
-@click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
+@exchange_option
 @click.option(
     "--http",
     metavar="HOST:PORT",

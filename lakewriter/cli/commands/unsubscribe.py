@@ -3,20 +3,14 @@
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.completion_values import complete_subscription
+from lakewriter.cli.subscription_options import subscriptions_argument
 from lakewriter.errors import UsageError
 from lakewriter.lake.open import open_to_change
 from lakewriter.subscription import parse_subscription
 
 
 @click.command(name="unsubscribe", short_help="Unsubscribe series of an ended recorder on purpose.")
-@click.argument(
-    "subscriptions",
-    nargs=-1,
-    required=True,
-    metavar="MARKET:SYMBOLS:INTERVALS...",
-    shell_complete=complete_subscription,
-)
+@subscriptions_argument(required=True)
 @lake_option
 def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
     """Unsubscribe series on purpose: coverage expects no more candles of them.

@@ -16,6 +16,7 @@ from lakewriter.cli.connect import clients_of
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_check import check_matches, check_not_empty
 from lakewriter.cli.series_options import SeriesOptions, with_series_and_since
+from lakewriter.cli.subscription_options import exchange_option
 from lakewriter.clock import Clock, present_ms
 from lakewriter.config import Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
@@ -57,7 +58,7 @@ _FOR_COMPACT = frozenset(("foreign", "writer"))
     help="Compare with the candles that the exchange publishes there.",
 )
 @click.option("--config", "config_path", metavar="FILE", help="The config with the exchange's endpoints.")
-@click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
+@exchange_option
 @click.option(
     "--repair", is_flag=True, help="With --against: merge published candles that are missing or win."
 )
