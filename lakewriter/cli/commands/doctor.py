@@ -31,6 +31,7 @@ from lakewriter.config import FILE_NAME, Config, find_config, parse_duration
 from lakewriter.errors import LakewriterError, UsageError, printable
 from lakewriter.lake.root import local_root
 from lakewriter.market import MARKETS
+from lakewriter.status.wording import counted
 from lakewriter.subscription import Subscription, is_glob, parse_subscription
 
 # Series of a glob, for the number of connections. USDⓈ-M lists about 600 symbols.
@@ -114,7 +115,7 @@ def command(
     with finished_report():
         print(msgspec.json.encode(report).decode() if as_json else _text(report))
     if report.failures:
-        raise LakewriterError(f"doctor: {_count(report.failures, 'check')} failed", _HINT)
+        raise LakewriterError(f"doctor: {counted(report.failures, 'check')} failed", _HINT)
 
 
 class _InBackground:
@@ -170,7 +171,7 @@ def _checked_config(path: str | None) -> tuple[list[Finding], Config]:
     if found is None:
         return [Finding("config", "ok", f"no {FILE_NAME} here", "lakewriter init writes one")], Config()
     return [
-        Finding("config", "ok", f"{path or FILE_NAME}: {_count(len(found.subscriptions), 'subscription')}")
+        Finding("config", "ok", f"{path or FILE_NAME}: {counted(len(found.subscriptions), 'subscription')}")
     ], found
 
 
@@ -229,10 +230,6 @@ def _text(report: DoctorReport) -> str:
         if each.advice:
             lines.append(wrapped(f"→ {printable(each.advice)}", width + 8, width + 10))
     lines.append(
-        f"\n{report.ok} ok, {_count(report.warnings, 'warning')}, {_count(report.failures, 'failure')}"
+        f"\n{report.ok} ok, {counted(report.warnings, 'warning')}, {counted(report.failures, 'failure')}"
     )
     return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -37,6 +37,7 @@ from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.published import publish
 from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.series import Series
+from lakewriter.status.wording import counted
 from lakewriter.subscription import Subscription, is_glob, parse_subscription
 
 _DRY_RUN_HINT = "try first: lakewriter forget … --dry-run"
@@ -150,7 +151,7 @@ def command(
         print_table(_table(outcomes), as_json=False)
     if todo and not dry_run:
         if not yes:
-            click.confirm(f"Remove {_counted(outcomes)}?", abort=True, err=True)
+            click.confirm(f"Remove {_removal_text(outcomes)}?", abort=True, err=True)
         purpose = ForgetPurpose(user_and_host(), reason, tuple(sources), now_ms)
         outcomes = _forget(store, [(item, selection) for item, _ in todo], outcomes, purpose)
         failures += [outcome for outcome in outcomes if outcome.error]
@@ -162,7 +163,7 @@ def command(
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary, outcomes))
     if summary.unflushed:
         click.echo(
-            f"lakewriter: {_count(summary.unflushed, 'selected candle')} in a journal come with the next flush; "
+            f"lakewriter: {counted(summary.unflushed, 'selected candle')} in a journal come with the next flush; "
             "run this again after it",
             err=True,
         )
@@ -291,19 +292,15 @@ def _sentence(summary: ForgetSummary, outcomes: list[ForgetResult]) -> str:
     if not summary.partitions:
         return "nothing to forget: the lake has no such candles"
     verb = "would remove" if summary.dry_run else "removed"
-    return f"{verb} {_counted([outcome for outcome in outcomes if not outcome.error])} in {summary.seconds:.1f} s"
+    return f"{verb} {_removal_text([outcome for outcome in outcomes if not outcome.error])} in {summary.seconds:.1f} s"
 
 
-def _counted(outcomes: list[ForgetResult]) -> str:
+def _removal_text(outcomes: list[ForgetResult]) -> str:
     summary = _summary(outcomes, dry_run=False)
-    days, series = _count(summary.partitions, "partition"), f"{summary.series:,} series"
+    days, series = counted(summary.partitions, "partition"), f"{summary.series:,} series"
     unread = sum(outcome.unreadable for outcome in outcomes)
-    more = f", and {_count(unread, 'file')} that cannot be read" if unread else ""
-    return f"{_count(summary.candles, 'candle')} in {days} of {series} ({_mb(max(0, summary.bytes_freed))}){more}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    more = f", and {counted(unread, 'file')} that cannot be read" if unread else ""
+    return f"{counted(summary.candles, 'candle')} in {days} of {series} ({_mb(max(0, summary.bytes_freed))}){more}"
 
 
 def _mb(size: int) -> str:
@@ -314,4 +311,4 @@ def _report_failures(failures: list[ForgetResult]) -> None:
     if not failures:
         return
     print_errors([outcome.error for outcome in failures])
-    raise LakewriterError(f"forget: {_count(len(failures), 'partition')} failed", failures[0].hint)
+    raise LakewriterError(f"forget: {counted(len(failures), 'partition')} failed", failures[0].hint)
