@@ -9,6 +9,7 @@ from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_options import SeriesOptions, with_series_and_since
 from lakewriter.cli.terminal import finished_report, print_errors
+from lakewriter.clock import present_ms
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.compact import (
     CompactionResult,
@@ -98,7 +99,7 @@ def _record(store: LakeStore, summary: CompactSummary, *, whole_lake: bool) -> N
     """Write the record that `lakewriter status` shows."""
     names = set(CompactionRecord.__struct_fields__) & set(summary.__struct_fields__)
     record = CompactionRecord(
-        ended_at_ms=time.time_ns() // 10**6,
+        ended_at_ms=present_ms(),
         whole_lake=whole_lake,
         **{name: getattr(summary, name) for name in names},
     )
