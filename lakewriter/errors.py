@@ -33,6 +33,12 @@ def _code(char: str) -> str:
     return f"\\u{ord(char):04x}"
 
 
+def os_error_text(error: OSError) -> str:
+    """Return what the system says about an error, after the file that it names, if any."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
 class LakewriterError(Exception):
     """An error of one line, with a hint. Both are printable.
 

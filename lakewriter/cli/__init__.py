@@ -20,7 +20,7 @@ from lakewriter import __version__
 from lakewriter.cli import stderr
 from lakewriter.cli.default_lake import DEFAULT_LAKE as DEFAULT_LAKE
 from lakewriter.cli.startup import check_machine, prepare_process, resource_shortage
-from lakewriter.errors import LakewriterError, UsageError, printable
+from lakewriter.errors import LakewriterError, UsageError, os_error_text, printable
 
 # Command → its line in `lakewriter --help`, so that help imports no command.
 COMMANDS = {
@@ -164,8 +164,7 @@ def _run() -> int:
         _print_error(error.what, error.hint)
         return error.exit_code
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _print_error(f"{where}{error.strerror or error}")
+        _print_error(os_error_text(error))
         # Discard buffered output, because it cannot be written either.
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,7 +16,7 @@ import msgspec
 
 from lakewriter.candle import Candle
 from lakewriter.cli import stderr
-from lakewriter.errors import LakewriterError, printable, without_passwords
+from lakewriter.errors import LakewriterError, os_error_text, printable, without_passwords
 
 log = logging.getLogger("lakewriter")
 
@@ -112,8 +112,7 @@ def logged(error: LakewriterError | OSError) -> LoggedError:
     """Return an error that click shows as a line of the log, with the hint and the exit code."""
     if isinstance(error, LakewriterError):
         return LoggedError(error.what, error.hint, error.exit_code)
-    where = f"{error.filename}: " if error.filename else ""
-    return LoggedError(f"{where}{error.strerror or error}", "", 1)
+    return LoggedError(os_error_text(error), "", 1)
 
 
 def _log_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
