@@ -37,7 +37,7 @@ _INDENT = "    "
 _HEADED = "  "
 
 
-def fitted_lines(table: pa.Table, width: int) -> Iterator[str]:
+def fitted_lines(table: pa.Table, width: int, *, counts_rows: bool = True) -> Iterator[str]:
     """Yield the lines of a table on a terminal, and the counts of its rows and columns.
 
     Args:
@@ -45,11 +45,13 @@ def fitted_lines(table: pa.Table, width: int) -> Iterator[str]:
             table is too wide.
         width: the terminal's width in characters, taken as WIDTH_MIN at least. If the
             series leaves too little of it, each series has a line of its own.
+        counts_rows: whether the last line has the count of rows; columns that are left
+            out are named in any case.
     """
     width = max(width, WIDTH_MIN)
     lines = _lines(table)
     if _fits(lines, width):
-        yield from lines
+        yield from lines if counts_rows else lines[:-1]
         return
     narrow = _with_short_times(_with_one_series(table))
     below: list[list[str]] = [[] for _ in range(table.num_rows)]
@@ -70,16 +72,17 @@ def fitted_lines(table: pa.Table, width: int) -> Iterator[str]:
     yield from head[:2]
     for heading, row, texts in zip(headings, head[2:], below, strict=True):
         yield from (*heading, row, *texts)
-    yield from _count_lines(count, table, chosen, width)
-
-
-def _count_lines(count: str, table: pa.Table, chosen: pa.Table, width: int) -> Iterator[str]:
-    """Yield the count of rows, and the names of the columns that a narrow table leaves out."""
-    shown = {*chosen.column_names, *_SERIES, *_TEXTS}
-    hidden = [name for name in table.column_names if name not in shown]
+    hidden = _hidden(table, chosen)
     if hidden:
         count = f"{count[:-1]}; left out: {', '.join(hidden)}; | cat shows them)"
-    yield from textwrap.wrap(count, width)
+    if hidden or counts_rows:
+        yield from textwrap.wrap(count, width)
+
+
+def _hidden(table: pa.Table, chosen: pa.Table) -> list[str]:
+    """Return the names of the columns that a narrow table leaves out."""
+    shown = {*chosen.column_names, *_SERIES, *_TEXTS}
+    return [name for name in table.column_names if name not in shown]
 
 
 def _with_fewer_columns(table: pa.Table, width: int) -> tuple[pa.Table, list[str]]:

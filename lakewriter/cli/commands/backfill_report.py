@@ -122,10 +122,8 @@ def print_plan(plan: BackfillPlan, seconds: float, *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(_plan_rows(plan, seconds)).decode())
         return
-    *lines, count = fitted_lines(_plan_table(plan), terminal_width() or PIPE_WIDTH)
-    print(*lines, sep="\n")
-    if count.endswith("shows them)"):
-        print(count)
+    for line in fitted_lines(_plan_table(plan), terminal_width() or PIPE_WIDTH, counts_rows=False):
+        print(line)
     if len(plan.series) > SERIES_SHOWN_MAX:
         print(f"… and {len(plan.series) - SERIES_SHOWN_MAX:,} more series")
     print(f"{summary_of(plan)}; about {_duration(seconds)}")
