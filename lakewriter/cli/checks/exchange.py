@@ -1,7 +1,7 @@
 """The checks of the exchange's endpoints, and of the host's clock against the exchange's."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 
 from lakewriter.binance.connection_cause import Place
 from lakewriter.binance.market_clients import MarketClients
@@ -53,19 +53,17 @@ async def check_exchange(
         timeout_s: the most time for one endpoint.
     """
     symbols = probed_symbols(subscriptions)
-    probes: list[tuple[str, str, Callable[[], Awaitable[Reached]]]] = []
+    probes: dict[str, Awaitable[Reached]] = {}
     for market, symbol in symbols.items():
         client = clients[market]
-        probes += [
-            (market, "rest", lambda client=client: probe_rest(client, clock, timeout_s)),  # type: ignore[misc]
-            (market, "stream", lambda c=client, s=symbol: probe_stream(c, s, clock, timeout_s)),  # type: ignore[misc]
-            (market, "archive list", lambda c=client, s=symbol: probe_archive_list(c, s, clock, timeout_s)),  # type: ignore[misc]
-            (market, "archive", lambda c=client, s=symbol: probe_archive(c, network, s, clock, timeout_s)),  # type: ignore[misc]
-        ]
-    reached = await asyncio.gather(*(probe() for _, _, probe in probes))
-    findings = [
-        _finding(f"{market} {name}", one) for (market, name, _), one in zip(probes, reached, strict=True)
-    ]
+        probes |= {
+            f"{market} rest": probe_rest(client, clock, timeout_s),
+            f"{market} stream": probe_stream(client, symbol, clock, timeout_s),
+            f"{market} archive list": probe_archive_list(client, symbol, clock, timeout_s),
+            f"{market} archive": probe_archive(client, network, symbol, clock, timeout_s),
+        }
+    reached = await asyncio.gather(*probes.values())
+    findings = [_finding(check, one) for check, one in zip(probes, reached, strict=True)]
     return [*findings, *_check_clock(reached)]
 
 
@@ -86,13 +84,14 @@ def _finding(check: str, reached: Reached) -> Finding:
     if reached.place is None:
         return Finding(check, "ok", what)
     # Candles can be recorded and healed without the archive.
-    level: Level = (
-        "warn" if reached.place == "silent" or check.endswith(("archive", "archive list")) else "fail"
-    )
+    is_archive = check.endswith(("archive", "archive list"))
+    level: Level = "warn" if reached.place == "silent" or is_archive else "fail"
     advice = _ADVICE[reached.place].format(
         host=host_of(reached.url), url=reached.url, via=reached.via or "no proxy", meaning=_meaning(reached)
     )
-    return Finding(check, level, what, f"{advice}{_without_archive(level, reached)}")
+    if is_archive and reached.place != "silent":
+        advice += "; only backfill and verify need the archive"
+    return Finding(check, level, what, advice)
 
 
 def _meaning(reached: Reached) -> str:
@@ -103,12 +102,6 @@ def _meaning(reached: Reached) -> str:
     if "HTTP 5" in reached.what:
         return f"curl -v {reached.url}; try again later"
     return f"curl -v {reached.url}; correct the URL in lakewriter.toml, or log in to the network"
-
-
-def _without_archive(level: str, reached: Reached) -> str:
-    return (
-        "; only backfill and verify need the archive" if level == "warn" and reached.place != "silent" else ""
-    )
 
 
 def _check_clock(reached: Iterable[Reached]) -> list[Finding]:

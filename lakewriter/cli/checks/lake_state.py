@@ -29,7 +29,8 @@ def check_lake(uri: str) -> list[Finding]:
         check_can_be_lake(root, uri)
         if not root.exists():
             return list(_check_place(uri, root))
-        check_is_lake(root, uri) if any(root.iterdir()) else None
+        if any(root.iterdir()):
+            check_is_lake(root, uri)
         found = read_format(root)
     except LakewriterError as error:
         return [Finding("lake", "fail", error.what, error.hint)]
@@ -39,12 +40,11 @@ def check_lake(uri: str) -> list[Finding]:
     what = f"{root}: " + (
         f"format {version}" if version else "no lake.json, as in a copy of the candles alone"
     )
-    findings = [Finding("lake", "ok", what)]
-    if version is not None and version < FORMAT_VERSION:
-        advice = f"lakewriter compact --lake {shlex.quote(uri)} brings it to format {FORMAT_VERSION}"
-        findings = [Finding("lake", "ok", what, advice)]
+    is_older = version is not None and version < FORMAT_VERSION
+    advice = f"lakewriter compact --lake {shlex.quote(uri)} brings it to format {FORMAT_VERSION}"
+    finding = Finding("lake", "ok", what, advice if is_older else "")
     state = root / STATE_DIRECTORY
-    return [*findings, *_check_disk(uri, state if state.is_dir() else root), *_check_recorders(uri, root)]
+    return [finding, *_check_disk(uri, state if state.is_dir() else root), *_check_recorders(uri, root)]
 
 
 def _check_place(uri: str, root: Path) -> Iterator[Finding]:

@@ -72,7 +72,8 @@ def check_time_zones() -> Finding:
 
 def check_proxies_in_environment(markets: list[Market]) -> list[Finding]:
     """Return the proxies that the environment names, without passwords, and which hosts use them."""
-    named = {name: getproxies()[name] for name in _VARIABLES if getproxies().get(name)}
+    proxies = getproxies()
+    named = {name: proxies[name] for name in _VARIABLES if proxies.get(name)}
     if not named:
         return [Finding("proxies", "ok", "none in the environment")]
     shown = ", ".join(f"{name}_proxy={_without_user(value)}" for name, value in named.items())
@@ -92,4 +93,4 @@ def _limit(number: int) -> str:
 
 
 def _without_user(value: str) -> str:
-    return value.rpartition("@")[2] if "@" in value else value
+    return value.rpartition("@")[2]
