@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.lakes import make_lake, rest_candle
+from support.ports import free_port
 from support.running import PATIENCE_S, child, python_child, run
 
 RECORD = ("record", "spot:BTCUSDT:1m", "--exchange", "http://127.0.0.1:1", "--duration", "1s")
@@ -78,8 +79,7 @@ def children_of(pid: int) -> list[int]:
 def test_the_end_waits_for_no_read_of_the_page(tmp_path: Path) -> None:
     """A recorder ends although a read for its page hangs."""
     store = make_lake(tmp_path / "lake", [rest_candle(0)])
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = ("--lake", str(store.root), "--exchange", "http://127.0.0.1:1", "--http", str(port))
     with child(tmp_path / "log", "record", "spot:BTCUSDT:1m", *options) as recorder:
         recorder.wait_for("http: ")

@@ -14,6 +14,7 @@ import pytest
 from lakewriter.cli.service_manager import ServiceManager
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import SandboxOptions, serve
+from support.ports import free_port
 from support.running import child, until
 from support.side_by_side import side_by_side
 
@@ -76,11 +77,6 @@ async def health(port: int) -> tuple[int, dict[str, object]]:
     """Return the status and the content of /healthz."""
     status, content = await get(port, "/healthz")
     return status, json.loads(content)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from lakewriter.series import Series
 from support import warm_processes
 from support.cookbook_lake import TRADES_CSV
 from support.doc_commands import PAGES, Typed, masked, page_name, typed_commands
+from support.ports import free_port
 from support.running import PATIENCE_S, wait_until
 from support.truth_lakes import truth_table
 
@@ -140,8 +140,7 @@ class Reader:
     def __init__(self, page: str, directory: Path, exchange: str) -> None:
         self.page, self.home, self.directory, self.exchange = page, directory, directory, exchange
         self.port = 0  # of the page's own sandbox, once it runs
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self.http_port = server.getsockname()[1]
+        self.http_port = free_port()
         self.jobs: list[Job] = []
         self.programs: dict[str, str] = {}  # files that the page tells to save
         self.environment = {

@@ -18,8 +18,8 @@ from itertools import count
 
 import pytest
 
+from support.ports import free_port
 from support.running import PATIENCE_S
-from support.seaweed import free_ports
 
 ACCOUNT = "devstoreaccount1"
 # Microsoft publishes this key: every Azurite has it.
@@ -45,7 +45,7 @@ def azurite_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("needs azurite-blob on the PATH: npm install azurite@3.37.0")
     pytest.importorskip("obstore")
     directory = tmp_path_factory.mktemp("azurite")
-    [port] = free_ports(1)
+    port = free_port()
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             [

