@@ -6,6 +6,7 @@ the saved queries are asked, so the reference cannot differ from them.
 
 import html
 import inspect
+import json
 import re
 import tempfile
 import typing
@@ -77,13 +78,8 @@ def _keys(struct: type[msgspec.Struct]) -> Iterator[tuple[str, ...]]:
 
 
 def _toml(value: object) -> str:
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f'"{value}"'
-        if isinstance(value, str)
-        else str(value)
-    )
+    """Return a text, number or truth value as TOML, which writes these as JSON does."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _toml_type(kind: object) -> str:
