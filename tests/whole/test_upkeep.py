@@ -204,32 +204,32 @@ async def restore(place: Place, made: Path) -> None:
 def test_a_moved_lake_goes_on(place: Place) -> None:
     """The commands of a move leave a whole lake at the new place, and the pause is fetched."""
 
-    async def main() -> None:
+    async def main(recorders: contextlib.ExitStack) -> None:
         async with serve(SandboxOptions(speed=60)) as sandbox:
             write_config(place, sandbox.url, place.lake)
-            first = record(place, "log")
-            recorder = first.__enter__()
+            recorder = recorders.enter_context(record(place, "log"))
             await grow(recorder, 6)
-            second = None
+            goes_on = False
             for command in commands("moving.md", "Move a lake"):
                 if command == "systemctl stop lakewriter":
                     assert await asyncio.to_thread(recorder.stop) == 0
                     before = await asyncio.to_thread(plain_rows, place.lake)
                 elif command == "systemctl start lakewriter":
-                    second = record(place, "log2")
-                    recorder = second.__enter__()
+                    recorder = recorders.enter_context(record(place, "log2"))
+                    goes_on = True
                     await grow(recorder, 6)
                     await whole(place.root / "mnt/new/candles")
                 else:
                     if command.startswith("lakewriter unsubscribe"):  # of a recorder that has ended
-                        assert second is not None and await asyncio.to_thread(recorder.stop) == 0
+                        assert goes_on and await asyncio.to_thread(recorder.stop) == 0
                     await in_thread(place.bash, command)
             after = await asyncio.to_thread(plain_rows, place.root / "mnt/new/candles")
             assert set(before) <= set(after) and len(before) < len(after)
             begins = [int(str(row[3])) for row in after if row[1] == "BTCUSDT"]
             assert begins == list(range(begins[0], begins[-1] + 1, MINUTE_MS))
 
-    asyncio.run(main())
+    with contextlib.ExitStack() as recorders:
+        asyncio.run(main(recorders))
 
 
 def test_merged_lakes_have_the_candles_and_reasons_of_both(place: Place) -> None:
