@@ -5,10 +5,9 @@ import http.client
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import urlsplit
 
+from support.loopback_server import LoopbackServer, QuietHandler
 from support.running import PATIENCE_S
 
 # Answers that a store gives without storing anything.
@@ -25,7 +24,7 @@ FAULTS = ("lost", "500 after", "cut", "stall", *_REFUSALS)
 _HOP_BY_HOP = frozenset(("connection", "keep-alive", "transfer-encoding"))
 
 
-class FaultProxy:
+class FaultProxy(LoopbackServer):
     """A proxy on loopback.
 
     Attributes:
@@ -46,12 +45,7 @@ class FaultProxy:
         self._ended = threading.Event()
         proxy, place = self, urlsplit(target)
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
+        class Handler(QuietHandler):
             def _answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 fault = proxy._next() if self.command == "PUT" else None
@@ -102,12 +96,8 @@ class FaultProxy:
                 self.end_headers()
                 self.wfile.write(data)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        super().__init__(Handler)
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign, assignment]
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
 
     def _next(self) -> str | None:
         with self._lock:
@@ -118,6 +108,4 @@ class FaultProxy:
 
     def close(self) -> None:
         self._ended.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().close()

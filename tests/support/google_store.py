@@ -7,10 +7,11 @@ documentation: objects have generations, and `x-goog-if-generation-match` guards
 import hashlib
 import threading
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from support.loopback_server import LoopbackServer, QuietHandler
 
 BUCKET = "bucket"
 
@@ -36,7 +37,7 @@ class _Object(NamedTuple):
         }
 
 
-class GoogleStore:
+class GoogleStore(LoopbackServer):
     """A server with one bucket."""
 
     def __init__(self) -> None:
@@ -45,12 +46,7 @@ class GoogleStore:
         self._lock = threading.Lock()
         store = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
+        class Handler(QuietHandler):
             def _answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 address = urlsplit(self.path)
@@ -74,19 +70,10 @@ class GoogleStore:
 
             do_GET = do_HEAD = do_PUT = do_DELETE = _answer
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(Handler)
 
     def uri(self, prefix: str) -> str:
         return f"gs://{BUCKET}/{prefix}?endpoint_override={self.url}&anonymous=true"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def _object(
         self, verb: str, key: str, headers: dict[str, str], body: bytes
