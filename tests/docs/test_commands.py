@@ -129,7 +129,7 @@ class Job:
 
 
 class Reader:
-    """Somebody who types the commands of a page.
+    """Runs the commands of a page as a reader types them.
 
     Args:
         page: its path in the repository.

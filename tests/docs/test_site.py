@@ -1,4 +1,4 @@
-"""The docs site: pages have their place, generated parts are whole, the build is strict and asks nobody."""
+"""The docs site: pages have their place, generated parts are whole, the build is strict and uses no network."""
 
 import html.parser
 import importlib.util

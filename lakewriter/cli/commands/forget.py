@@ -104,7 +104,8 @@ def command(
 
     Nothing else removes candles. Each named series loses the candles selected by
     --since, --until, --older-than and --source, or all without them. Symbols may
-    be globs. --older-than alone is about every series of the lake. On a terminal the command asks first; cron needs --yes.
+    be globs. --older-than alone is about every series of the lake. On a terminal
+    the command asks first; cron needs --yes.
 
     The table `forgotten` records the removed ranges, the time, the user and the
     reason. Coverage and gaps count removed candles as missing, for the reason
