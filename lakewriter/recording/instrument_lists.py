@@ -99,12 +99,17 @@ class InstrumentList:
                 log.error("instruments: %s", error)
 
     async def wait(self) -> None:
-        """Wait until the next request is due, or an absent candle needs a fresh list."""
+        """Wait until the next request is due.
+
+        It is due early if an absent candle needs a fresh list, and while no symbol
+        of the market trades.
+        """
         waited_s, wait_s = 0.0, self._every_s * random.uniform(0.9, 1.0)  # noqa: S311 - jitter
         early_s = min(_EARLY_S_MIN, self._every_s / 2)
         while waited_s < wait_s:
             nap_s = min(_NAP_S_MAX, self._every_s / 4)
             await asyncio.sleep(nap_s)
             waited_s += nap_s
-            if self._explainer.needs_list(self._market) and waited_s >= early_s:
+            is_urgent = self._explainer.needs_list(self._market) or self._subscribed.is_halted(self._market)
+            if is_urgent and waited_s >= early_s:
                 break

@@ -105,11 +105,20 @@ class SubscribedSeries:
         """Return the instrument of a series from the last list; None if the list lacks it."""
         return self.listed.get(series.market, {}).get(series.symbol)
 
+    def is_halted(self, market: str) -> bool:
+        """Return whether the last list has no symbol that trades; False if no list is known."""
+        listed = self.listed.get(market)
+        return listed is not None and not any(each.trades for each in listed.values())
+
     async def first(self) -> None:
-        """Fetch the lists of all markets with globs; retry until each has answered.
+        """Fetch the lists of all markets with globs; retry until each lists a symbol.
+
+        A glob whose symbols do not trade is no mistake: in a halt of the whole
+        exchange no symbol trades, and a recorder that starts then has to record
+        as soon as trading resumes.
 
         Raises:
-            UsageError: if a glob matches no symbol that trades.
+            UsageError: if a glob matches no listed symbol.
         """
         for market in self.markets:
             globs = [
@@ -121,16 +130,18 @@ class SubscribedSeries:
             ]
             if not globs:
                 continue
-            while market not in self.listed:
+            while not self.listed.get(market):
                 try:
-                    await self.refresh(market)
+                    if await self.refresh(market):
+                        break
+                    why = f"{market}: exchangeInfo lists no symbol"
                 except RestError as error:
-                    log.warning("%s; trying again in %.0f s", error, _RETRY_S)
-                    await asyncio.sleep(_RETRY_S)
-            trading = [symbol for symbol, each in self.listed[market].items() if each.trades]
+                    why = str(error)
+                log.warning("%s; trying again in %.0f s", why, _RETRY_S)
+                await asyncio.sleep(_RETRY_S)
             for glob in globs:
-                if not matching(glob, trading):
-                    raise UsageError(f"symbol: {glob!r} matches nothing that trades on {market}")
+                if not matching(glob, list(self.listed[market])):
+                    raise UsageError(f"symbol: {glob!r} matches nothing that is listed on {market}")
 
     async def refresh(self, market: str) -> list[Instrument]:
         """Fetch a market's list and return it; return an empty list if it is not trusted yet.

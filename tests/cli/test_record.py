@@ -280,7 +280,27 @@ def test_a_glob_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
                 run, "record", "spot:*NOSUCH:1m", "--exchange", sandbox.url, "--lake", str(tmp_path / "lake")
             )
         assert refused.returncode == 2
-        assert "symbol: '*NOSUCH' matches nothing that trades on spot" in refused.stderr
+        assert "symbol: '*NOSUCH' matches nothing that is listed on spot" in refused.stderr
+
+    asyncio.run(main())
+
+
+def test_a_recorder_waits_until_a_symbol_trades(tmp_path: Path) -> None:
+    """A recorder of a market without a trading symbol records the first one that trades."""
+
+    config = tmp_path / "some.toml"
+    config.write_text('subscriptions = ["spot:*:1m"]\nuniverse_every = "2s"\n')
+
+    async def main() -> None:
+        async with serve(SandboxOptions(speed=60, symbols=2)) as sandbox:
+            listed_ms = sandbox.now_ms() + 10 * MINUTE_MS
+            for symbol in sandbox.symbols("spot"):
+                sandbox.add_fault(Fault("new_listing", "spot", (symbol,), start_ms=listed_ms))
+            arguments = ["record", "--log-candles", "--config", str(config), "--exchange", sandbox.url]
+            with child(tmp_path / "log", *arguments, "--lake", str(tmp_path / "lake")) as recorder:
+                await asyncio.to_thread(recorder.wait_for, "matches nothing that trades")
+                await asyncio.to_thread(recorder.wait_for, "recorded spot")
+                assert await asyncio.to_thread(recorder.stop) == 0
 
     asyncio.run(main())
 

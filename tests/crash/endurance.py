@@ -85,7 +85,7 @@ _OF_A_FEW = ("rest_missing_rows", "exchange_halt", "delisting")
 # Many liars that agree would be believed while REST is away.
 _OF_ONE = ("close_ahead",)
 
-# Symbols of each market that are listed only while the test runs.
+# Symbols of each market that are listed only while the test runs, at most half of them.
 NEW_LISTINGS = 3
 
 
@@ -131,7 +131,8 @@ class Endurance:
     def _announce_listings(self) -> None:
         """List some symbols at random times of the run."""
         for market in MARKETS:
-            for symbol in self.chance.sample(self.sandbox.symbols(market), NEW_LISTINGS):
+            symbols = self.sandbox.symbols(market)
+            for symbol in self.chance.sample(symbols, min(NEW_LISTINGS, len(symbols) // 2)):
                 self._touched.add((market, symbol))
                 later_ms = round(self.chance.uniform(0.05, 0.9) * self.duration_s * SPEED * 1000)
                 fault = Fault("new_listing", market, (symbol,), start_ms=self.sandbox.now_ms() + later_ms)

@@ -39,8 +39,6 @@ def with_exchange(
 
     async def listing(request: web.Request) -> web.Response:
         asked.append(request.path)
-        if not statuses:
-            return web.Response(status=503)
         symbols = [{"symbol": symbol, "status": status} for symbol, status in statuses.items()]
         return web.json_response({"symbols": symbols})
 
@@ -91,16 +89,51 @@ def test_only_markets_with_globs_are_asked_first() -> None:
     assert with_exchange(["spot:*USDT:1m", "spot:B*:5m"], globs) == ["/api/v3/exchangeInfo"]
 
 
-@pytest.mark.parametrize("glob", ["XRP*", "LUNA*"])
-def test_a_glob_that_matches_nothing_is_a_users_mistake(glob: str) -> None:
-    """At the start a glob without a trading match is a usage error."""
+def test_a_glob_that_matches_nothing_is_a_users_mistake() -> None:
+    """At the start a glob without a listed match is a usage error."""
 
     async def first(subscribed: SubscribedSeries, _: dict[str, str]) -> None:
         with pytest.raises(UsageError) as caught:
             await subscribed.first()
-        assert caught.value.what == f"symbol: {glob!r} matches nothing that trades on spot"
+        assert caught.value.what == "symbol: 'XRP*' matches nothing that is listed on spot"
 
-    with_exchange([f"spot:{glob}:1m"], first)
+    with_exchange(["spot:XRP*:1m"], first)
+
+
+def test_a_halt_of_all_symbols_is_no_mistake() -> None:
+    """Globs whose symbols do not trade at the start match them as soon as they trade."""
+
+    async def first(subscribed: SubscribedSeries, statuses: dict[str, str]) -> None:
+        statuses.update(dict.fromkeys(statuses, "HALT"))
+        assert not subscribed.is_halted("spot")
+        await subscribed.first()
+        assert subscribed.is_halted("spot")
+        assert not subscribed.resolve().listened
+        statuses["ETHUSDT"] = "TRADING"
+        await subscribed.refresh("spot")
+        assert not subscribed.is_halted("spot")
+        assert subscribed.resolve().expected == series("spot ETHUSDT 1m")
+
+    with_exchange(["spot:*:1m"], first)
+
+
+def test_a_list_without_a_symbol_is_requested_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the start an empty list says nothing about a glob."""
+    monkeypatch.setattr("lakewriter.recording.subscribed_series._RETRY_S", 0.01)
+
+    async def first(subscribed: SubscribedSeries, statuses: dict[str, str]) -> None:
+        statuses.clear()
+        waiting = asyncio.create_task(subscribed.first())
+        while "spot: exchangeInfo lists no symbol" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        statuses["ETHUSDT"] = "TRADING"
+        await waiting
+        assert subscribed.resolve().expected == series("spot ETHUSDT 1m")
+
+    with_exchange(["spot:*:1m"], first)
 
 
 def test_listings_come_and_go() -> None:
