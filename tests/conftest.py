@@ -9,14 +9,16 @@ import pytest
 from hypothesis import settings
 
 from support.azurite import azurite_url, container
-from support.lengths import LONG, either
+from support.lengths import LONG, SEED, either
 from support.seaweed import bucket, seaweed
 from support.side_by_side import played
 
 __all__ = ["azurite_url", "bucket", "container", "played", "seaweed"]  # the fixtures
 
 # Hypothesis sets no deadline, since disks and slow machines have none.
-settings.register_profile("lakewriter", deadline=None, max_examples=either(25, 200))
+settings.register_profile(
+    "lakewriter", deadline=None, max_examples=either(25, 200), derandomize=SEED is not None
+)
 settings.load_profile("lakewriter")
 
 # A shell that runs us in its background has SIGINT ignored, in our children too.

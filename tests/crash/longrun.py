@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import os
-import random
 import re
 import shutil
 import signal
@@ -13,6 +12,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
+from support.lengths import drawn_seed
 from support.running import TESTS
 
 # A number of the outcome: its name, two spaces or more, and how many.
@@ -22,7 +22,7 @@ COUNT = re.compile(r"^(.+?)  +([\d,]+)$", re.MULTILINE)
 def parser_of(doc: str | None) -> argparse.ArgumentParser:
     """Return the parser of the options that all long runs share."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--seed", type=int, default=drawn_seed())
     parser.add_argument("--directory", type=Path, help="empty or absent; kept  [default: a temporary one]")
     return parser
 

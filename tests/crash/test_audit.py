@@ -15,6 +15,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_at
 from lakewriter.sandbox import Sandbox, SandboxOptions, Truth
 from lakewriter.series import Series
+from support.lengths import drawn_seed
 from support.running import run
 from support.truth_lakes import edited, merge_truth, rewrite
 
@@ -31,7 +32,7 @@ def test_files_of_others_are_folded_into_the_truth(tmp_path: Path) -> None:
     lake, logs = tmp_path / "lake", tmp_path / "logs"
     logs.mkdir()
     LakeStore.create(str(lake), "test")
-    seed = random.randrange(2**32)
+    seed = drawn_seed()
     print(f"seed {seed}")
     chance, truth = random.Random(seed), Truth()
     files = ForeignFiles(lake, truth, logs / "foreign.log")

@@ -17,7 +17,7 @@ import pytest
 from lakewriter.interval import HOUR_MS
 from lakewriter.sandbox import Sandbox, SandboxOptions, serve
 from lakewriter.sandbox.faults.table import Fault
-from support.lengths import either
+from support.lengths import drawn_seed, either
 from support.running import KEY_AND_VALUES, child, plain_rows, run, until
 
 pytestmark = pytest.mark.slow
@@ -155,7 +155,7 @@ class Play:
 
 def test_killed_followers_of_a_killed_recorder_hand_out_the_lake(tmp_path: Path) -> None:
     """Followers, a recorder and the exchange fail at random; each follower has each candle of the lake once."""
-    seed = random.randrange(2**32)
+    seed = drawn_seed()
     print(f"seed {seed}")
 
     async def main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lakewriter.sandbox import SandboxOptions, TruthCandle, serve
-from support.lengths import either
+from support.lengths import drawn_seed, either
 from support.running import KEY_AND_VALUES, Child, child, plain_rows, until
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ RECORDED = re.compile(r"^recorded (\S+) (\S+) (\S+) (\d{4}-\d\d-\d\d \d\d:\d\d)"
 def test_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     """Killed at random again and again, a recorder's every logged candle is in the lake exactly once."""
     lake, log = tmp_path / "lake", tmp_path / "log"
-    seed = random.randrange(2**32)
+    seed = drawn_seed()
     print(f"seed {seed}")
     chance = random.Random(seed)
 

@@ -17,7 +17,7 @@ import pytest
 from crash.disks import Ext4, cut_power
 from crash.remains import Key, compact_all, key_of, plain_keys, recover, strays, tables
 from lakewriter.lake.unflushed import read_unflushed
-from support.lengths import either
+from support.lengths import drawn_seed, either
 from support.running import TESTS, wait_until
 
 pytestmark = pytest.mark.slow
@@ -100,7 +100,7 @@ def look(root: Path, text: str, earlier: set[Key]) -> set[Key]:
 
 def test_power_loss_loses_no_promise(tmp_path: Path) -> None:
     """After random power cuts, each committed candle is in the lake once, and each file is whole."""
-    seed = random.randrange(2**32)
+    seed = drawn_seed()
     print(f"seed {seed}")
     chance = random.Random(seed)
     disk = Ext4(tmp_path / "image", tmp_path / "mount")
@@ -123,7 +123,7 @@ def test_power_loss_loses_no_promise(tmp_path: Path) -> None:
 )
 def test_this_test_can_fail(tmp_path: Path, kind: str, loss: str) -> None:
     """A writer that skips one sync is detected, so this disk loses unsynced writes."""
-    seed = random.randrange(2**32)
+    seed = drawn_seed()
     print(f"seed {seed}")
     chance = random.Random(seed)
     for number in range(CARELESS_ROUNDS_MAX):
