@@ -52,14 +52,17 @@ def open_regular(path: Path | str, flags: int = os.O_RDONLY) -> int:
     return fd
 
 
-def open_lock(path: Path | str) -> int:
+def open_lock(path: Path | str, mode: int = 0o666) -> int:
     """Open a lock file; create it if necessary. Return its descriptor.
+
+    Args:
+        mode: the permissions of a new file, before the umask.
 
     Raises:
         NotRegularError: if the path leads to a pipe, a socket or a device.
         OSError: if the path leads to a directory, or the file cannot be opened.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     try:
         _check_kind(os.fstat(fd).st_mode, path)
     except BaseException:

@@ -29,6 +29,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# Tests count the requests of a store. Those of the cache switch it on, in their own directories.
+os.environ["LAKEWRITER_CACHE_SIZE"] = "0"
+
 # All servers here are this machine's own, whatever proxy its user has.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,127.0.0.2,localhost"
 

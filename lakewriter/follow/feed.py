@@ -224,12 +224,16 @@ class Feed:
     def _newest_ends(self) -> dict[Series, int]:
         """Return the end of the newest candle that the partitions of each series have."""
         newest: dict[Series, int] = {}
-        for partition, names in self._store.newest(self._wanted):
+        for partition, names, _ in self._store.newest(self._wanted):
             series = partition.series
             if not self._wanted.covers(series):
                 continue
             presence = read_partition_presence(
-                self._store, series, partition.date.isoformat(), [partition.path], listed=names
+                self._store,
+                series,
+                partition.date.isoformat(),
+                [partition.path],
+                listed=dict.fromkeys(names, ""),
             )
             if presence.footer is not None and presence.footer.rows:
                 last_ms = presence.footer.last_ms

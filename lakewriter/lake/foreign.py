@@ -23,7 +23,12 @@ _REFUSALS = (PermissionError, IsADirectoryError, NotRegularError, TooLargeError)
 
 
 def read_or_leave_out(
-    store: LakeStore, partition: Partition, name: str, read: Callable[[bytes, str], T], nothing: T
+    store: LakeStore,
+    partition: Partition,
+    name: str,
+    read: Callable[[bytes, str], T],
+    nothing: T,
+    version: str = "",
 ) -> T | None:
     """Return the content of a file that is not the partition's own one.
 
@@ -32,6 +37,7 @@ def read_or_leave_out(
         name: the file's path, relative to the lake's root.
         read: decodes the file's bytes. Its second argument is the file's name in errors.
         nothing: the result for a file that cannot be read.
+        version: the file's version in a recent listing, or "".
 
     Returns:
         the result of `read`, or `nothing`, or None if the file vanished.
@@ -41,7 +47,7 @@ def read_or_leave_out(
     """
     path = f"{store.name}/{name}"
     try:
-        found = store.storage.read(name)
+        found = store.storage.read_listed(name, version)
         return None if found is None else read(found.data, path)
     except UnreadableError as error:
         if is_own_file(partition, name):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
-from lakewriter.lake.storage import Storage
+from lakewriter.lake.storage import NO_VERSIONS, Storage
 from lakewriter.partition import (
     LEVELS,
     Partition,
@@ -49,10 +49,12 @@ class PartitionFiles(NamedTuple):
         partition: the partition.
         names: its visible `.parquet` files, own and foreign, sorted. They are relative
             to the root.
+        versions: the files' versions for `Storage.read_listed`; only an object store lists them.
     """
 
     partition: Partition
     names: tuple[str, ...]
+    versions: Mapping[str, str] = NO_VERSIONS
 
 
 class Catalogue(Protocol):
@@ -148,7 +150,7 @@ class LocalCatalogue:
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
         """Yield every partition that has files, and the size of each file in bytes. No file is opened."""
-        for partition, names in self.files():
+        for partition, names, _ in self.files():
             yield partition, [_file_bytes(self._storage.root / name) for name in names]
 
     def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
@@ -164,6 +166,17 @@ def candle_files(storage: Storage, directories: Iterable[str]) -> list[str]:
         for file in storage.entries(directory).files
         if is_candle_file(file)
     ]
+
+
+def candle_files_versions(storage: Storage, directories: Iterable[str]) -> dict[str, str]:
+    """Return the candle files in the directories of a partition, with their versions for `read_listed`."""
+    return {
+        f"{directory}/{file}": listing.versions.get(file, "")
+        for directory in directories
+        for listing in [storage.entries(directory)]
+        for file in listing.files
+        if is_candle_file(file)
+    }
 
 
 def _all_series(storage: Storage, wanted: PartitionSelection) -> Iterator[tuple[Series, list[str]]]:

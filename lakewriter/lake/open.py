@@ -1,23 +1,33 @@
 """Opening of a lake on a disk or on an object store: to read, to change, or to create it."""
 
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
 from lakewriter.errors import LakeError
+from lakewriter.lake.cache_place import CachePlace, cache_place
 from lakewriter.lake.format import FORMAT_NAME, check_format, write_stored_format
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import import_parquet
 from lakewriter.lake.published import claim_state
-from lakewriter.lake.root import LOCKS_DIRECTORY, check_file_names
+from lakewriter.lake.root import LOCKS_DIRECTORY, HomelessError, check_file_names
 from lakewriter.lake.storage import LocalStorage
+from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import LEVELS
 
 
-def open_to_read(uri: str, *, keep_listings: bool = False) -> LakeStore:
+def open_to_read(
+    uri: str,
+    *,
+    keep_listings: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_size: str | int | None = None,
+) -> LakeStore:
     """Open an existing lake in a directory or on an object store.
 
     Args:
+        cache_dir, cache_size: the cache of a store's objects, as in `cache_place`.
         keep_listings: whether to cache the listings of a local disk, and the decoded
             journals; for many reads.
 
@@ -25,7 +35,10 @@ def open_to_read(uri: str, *, keep_listings: bool = False) -> LakeStore:
         UsageError: if the URI is invalid.
         LakeError: if the URI names no lake, or the lake has a newer format.
     """
-    store = _open_remote(uri) if "://" in uri else LakeStore.open(uri)
+    if "://" in uri:
+        store = _open_remote(uri, cache=_place_or_none(cache_dir, cache_size))
+    else:
+        store = LakeStore.open(uri)
     if keep_listings:
         store.keep_unflushed()
         if isinstance(store.storage, LocalStorage):
@@ -75,10 +88,22 @@ def create_lake(uri: str, created_by: str) -> LakeStore:
     return store
 
 
-def _open_remote(uri: str, *, may_be_absent: bool = False) -> LakeStore:
+def _place_or_none(
+    directory: str | os.PathLike[str] | None = None, size: str | int | None = None
+) -> CachePlace | None:
+    """Return the place of the cache. Log why there is none: without a cache all answers are the same."""
+    try:
+        return cache_place(directory, size)
+    except HomelessError as error:
+        warn_once(f"{error.what}, so nothing is cached; {error.hint}")
+        return None
+
+
+def _open_remote(uri: str, *, may_be_absent: bool = False, cache: CachePlace | None = None) -> LakeStore:
     """Open a lake on an object store.
 
     Args:
+        cache: the place of the cache of objects; None is no cache.
         may_be_absent: whether the lake may be missing; its bucket must exist.
 
     Raises:
@@ -94,10 +119,11 @@ def _open_remote(uri: str, *, may_be_absent: bool = False) -> LakeStore:
     # The package is of an extra.
     from lakewriter.lake.remote.catalogue import RemoteCatalogue  # noqa: PLC0415
     from lakewriter.lake.remote.location import locate  # noqa: PLC0415
+    from lakewriter.lake.remote.object_cache import ObjectCache  # noqa: PLC0415
     from lakewriter.lake.remote.object_store import ObjectStorage  # noqa: PLC0415
 
     location = locate(uri)
-    storage = ObjectStorage(location)
+    storage = ObjectStorage(location, None if cache is None else ObjectCache(cache, location.identity))
     reads: list[Callable[[], Any]] = [lambda: storage.entries(""), lambda: storage.read(FORMAT_NAME)]
     # The listing comes first: if the store refuses, its error is the clearer one.
     below, content = storage.in_parallel(lambda read: read(), reads)

@@ -21,9 +21,10 @@ from lakewriter.errors import LakeError
 from lakewriter.interval import Interval
 from lakewriter.lake.foreign import read_or_leave_out
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.listing import by_period, candle_files
+from lakewriter.lake.listing import by_period, candle_files_versions
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
 from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.storage import NO_VERSIONS
 from lakewriter.partition import LEVELS, Partition, day_range, partition_at, series_path
 from lakewriter.ranges import Range, union, within
 from lakewriter.series import Series
@@ -292,7 +293,7 @@ def read_partition_presence(
     directories: Sequence[str],
     *,
     exactly: bool = False,
-    listed: Sequence[str] = (),
+    listed: Mapping[str, str] = NO_VERSIONS,
 ) -> PartitionPresence:
     """Read the candles of a partition from its files.
 
@@ -300,7 +301,7 @@ def read_partition_presence(
         day: the partition's first day, such as "2024-06-30".
         directories: the partition's directories.
         exactly: whether to read all begin times even if the footer suffices.
-        listed: the partition's files from a recent listing; empty to list them.
+        listed: the partition's files from a recent listing, with their versions; empty to list them.
 
     Raises:
         LakeError: if our own file cannot be read, or the files change at every attempt.
@@ -311,21 +312,21 @@ def read_partition_presence(
     except ValueError:
         return PartitionPresence(Footer(0, 0, 0), _NONE)  # the directory only resembles a partition
     for lap in range(READ_LAPS_MAX):
-        names = list(listed) if listed and not lap else candle_files(store.storage, directories)
+        files = listed if listed and not lap else candle_files_versions(store.storage, directories)
         parts = []
-        for name in names:
+        for name, version in files.items():
             if name != partition.file:
                 read = partial(_foreign_begins, partition=partition)
-                begins = read_or_leave_out(store, partition, name, read, _NONE)
+                begins = read_or_leave_out(store, partition, name, read, _NONE, version)
                 if begins is None:
                     break  # it was folded into the own file, which may have been read before
                 parts.append(_inside(partition, begins))
                 continue
-            found = store.storage.read(name)
+            found = store.storage.read_listed(name, version)
             if found is None:
                 break
             path = f"{store.name}/{name}"
-            footer = read_footer(found.data, path) if len(names) == 1 and not exactly else None
+            footer = read_footer(found.data, path) if len(files) == 1 and not exactly else None
             if footer is not None and _is_inside(partition, footer):
                 return PartitionPresence(footer, None)
             parts.append(_inside(partition, read_begins(found.data, path)))

@@ -12,6 +12,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.presence import PartitionPresence, Presence, read_partition_presence
+from lakewriter.lake.storage import NO_VERSIONS
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.partition import Partition
 from lakewriter.series import Series
@@ -54,7 +55,7 @@ def presence_of_many(
     """
     all_days = PartitionFilter(wanted.markets, wanted.symbols, wanted.intervals)
     days: dict[Series, dict[str, Sequence[str]]] = {series: {} for series in others}
-    listed: dict[tuple[Series, str], tuple[str, ...]] = {}
+    listed: dict[tuple[Series, str], Mapping[str, str]] = {}
     for partition, directories, files in _partitions(store, all_days):
         series = partition.series
         day = partition.date.isoformat()
@@ -70,7 +71,9 @@ def presence_of_many(
 
     def read_one(place: tuple[Series, str]) -> PartitionPresence:
         series, day = place
-        return read_partition_presence(store, series, day, days[series][day], listed=listed.get(place, ()))
+        return read_partition_presence(
+            store, series, day, days[series][day], listed=listed.get(place, NO_VERSIONS)
+        )
 
     read = prefetch(read_one, places, PENDING_MAX)
     for series, names in wanted_days.items():
@@ -80,13 +83,13 @@ def presence_of_many(
 
 def _partitions(
     store: LakeStore, wanted: PartitionFilter
-) -> Iterator[tuple[Partition, Sequence[str], tuple[str, ...]]]:
-    """Yield partitions, their directories, and their files, or no files if they are not listed."""
+) -> Iterator[tuple[Partition, Sequence[str], Mapping[str, str]]]:
+    """Yield partitions, their directories, and their files with versions, or no files if they are not listed."""
     if not store.is_remote:
         for partition, directories in store.partitions(wanted):
-            yield partition, directories, ()
+            yield partition, directories, NO_VERSIONS
         return
     for found in store.files(wanted):
         # A compaction moves candles into the partition's own directory.
         listed = {found.partition.path, *(name.rpartition("/")[0] for name in found.names)}
-        yield found.partition, sorted(listed), found.names
+        yield found.partition, sorted(listed), found.versions

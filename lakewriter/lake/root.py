@@ -27,6 +27,10 @@ _OURS = (STATE_DIRECTORY, *(f"{LEVELS[0]}={market}" for market in MARKETS))
 _EXAMPLE = "lakewriter record spot:BTCUSDT:1m"
 
 
+class HomelessError(UsageError):
+    """This user has no home directory, as in some containers."""
+
+
 def local_root(uri: str) -> Path:
     """Return the resolved path of the directory that a URI names. The directory may not exist.
 
@@ -132,6 +136,22 @@ def state_path(*parts: str) -> Path:
             "state: this user has no home directory", "export XDG_STATE_HOME=/var/lib/lakewriter"
         ) from None
     return home.joinpath("lakewriter", *parts)
+
+
+def cache_path() -> Path:
+    """Return lakewriter's directory for caches, by the XDG Base Directory Specification. It may not exist.
+
+    Raises:
+        HomelessError: if the user has no home directory.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        home = Path(cache) if cache.startswith("/") else Path("~/.cache").expanduser()
+    except RuntimeError:
+        raise HomelessError(
+            "cache: this user has no home directory", "--cache-dir DIR, or --no-cache"
+        ) from None
+    return home / "lakewriter"
 
 
 def remote_state_path(*parts: str) -> Path:

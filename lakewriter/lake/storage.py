@@ -14,7 +14,7 @@ import fcntl
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -84,11 +84,20 @@ class Replacement(NamedTuple):
     expected: str | None
 
 
+# The versions of a listing that has none.
+NO_VERSIONS: Mapping[str, str] = {}
+
+
 class Listing(NamedTuple):
-    """The names in a directory, sorted: its directories and its regular files."""
+    """The names in a directory, sorted: its directories and its regular files.
+
+    Args:
+        versions: the files' versions for `Storage.read_listed`; only an object store lists them.
+    """
 
     directories: list[str]
     files: list[str]
+    versions: Mapping[str, str] = NO_VERSIONS
 
 
 class Storage(Protocol):
@@ -124,6 +133,15 @@ class Storage(Protocol):
 
     def read(self, name: str) -> StoredBytes | None:
         """Return a name's bytes and version, or None if the name does not exist."""
+
+    def read_listed(self, name: str, version: str) -> StoredBytes | None:
+        """Return a name's bytes, or None if the name does not exist; a remote storage may have cached them.
+
+        The bytes are those of the version, or newer ones.
+
+        Args:
+            version: the name's version in a recent listing, or "" if the listing had none.
+        """
 
     def version(self, name: str) -> str | None:
         """Return a name's version without reading its bytes, or None if the name does not exist."""
@@ -288,6 +306,10 @@ class LocalStorage:
             return StoredBytes(data, version, opened.st_mtime_ns // 10**6)
         finally:
             os.close(fd)
+
+    def read_listed(self, name: str, version: str) -> StoredBytes | None:  # noqa: ARG002
+        """Return a name's bytes, or None if the name does not exist."""
+        return self.read(name)
 
     def version(self, name: str) -> str | None:
         """Return a name's version without reading its bytes, or None if the name does not exist."""

@@ -254,7 +254,7 @@ class Execution:
         if self._store.is_remote:
             from lakewriter.query.scan.object_scan import ObjectScanner  # noqa: PLC0415
 
-            self._source = ObjectScanner(self._store)
+            self._source = ObjectScanner(self._store, self._snapshot.versions)
         create_candles(self._connection, self._store, self._snapshot, self._held_files, self._source)
         if filters.exact and statement.where is not None and len(self._snapshot.own) >= FILES_MIN:
             self._reduced = without_path_conditions(

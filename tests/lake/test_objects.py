@@ -30,15 +30,18 @@ def storage(store: Store, prefix: str) -> ObjectStorage:
 
 
 def test_entries_and_tree(store: Store) -> None:
-    """One request lists the names directly below a directory, or all keys with their sizes."""
+    """One request lists the names directly below a directory, or all keys with their sizes and versions."""
     for name in ("a.txt", "d/b.txt", "d/币 %41#?.txt", "d/e/c.txt", "dd/x"):
         store.put(f"entries/{name}", b"12345")
     there = storage(store, "entries")
     store.requests.clear()
-    assert there.entries("") == Listing(["d", "dd"], ["a.txt"])
-    assert there.entries("d") == Listing(["e"], ["b.txt", "币 %41#?.txt"])
+    version = there.version("a.txt") or ""
+    store.requests.clear()
+    assert there.entries("") == Listing(["d", "dd"], ["a.txt"], {"a.txt": version})
+    assert there.entries("d")[:2] == (["e"], ["b.txt", "币 %41#?.txt"])
     assert there.entries("d/none") == Listing([], [])
-    assert there.tree("d") == [Object("d/b.txt", 5), Object("d/e/c.txt", 5), Object("d/币 %41#?.txt", 5)]
+    names = ("d/b.txt", "d/e/c.txt", "d/币 %41#?.txt")
+    assert there.tree("d") == [Object(name, 5, version) for name in names]
     assert store.counted() == {"LIST": 4}
 
 

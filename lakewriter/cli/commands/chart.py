@@ -3,6 +3,7 @@
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.cache_options import cache_options
 from lakewriter.cli.completion_values import complete_subscription
 from lakewriter.cli.moment import parse_start, parse_stop
 from lakewriter.cli.picture_file import PictureOptions, with_picture, write_picture
@@ -37,6 +38,7 @@ _SIZE = (1200, 675)
 )
 @with_picture
 @click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters only.")
+@cache_options
 @lake_option
 def command(
     series: str,

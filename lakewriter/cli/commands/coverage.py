@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.cache_options import cache_options
 from lakewriter.cli.commands.coverage_heatmap import ROWS_SHOWN, check_picture
 from lakewriter.cli.picture_file import PictureOptions, with_picture
 from lakewriter.cli.series_check import check_matches, check_not_empty
@@ -57,6 +58,7 @@ class CoverageTotals(msgspec.Struct):
     "--all", "show_all", is_flag=True, help=f"Draw every series, not only the {ROWS_SHOWN} that miss most."
 )
 @with_picture
+@cache_options
 @lake_option
 def command(
     series_options: SeriesOptions,

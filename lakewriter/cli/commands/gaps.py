@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.cache_options import cache_options
 from lakewriter.cli.series_check import check_matches
 from lakewriter.cli.series_options import SeriesOptions, print_table, with_series_and_since
 from lakewriter.cli.span import UNTIL_HELP, parse_until
@@ -26,6 +27,7 @@ ROWS_SHOWN = 40
 @click.option("--until", metavar="DATE|TIME|AGE|now", help=UNTIL_HELP)
 @click.option("--all", "show_all", is_flag=True, help=f"Print every gap, not only the newest {ROWS_SHOWN}.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each gap, all of them.")
+@cache_options
 @lake_option
 def command(
     series_options: SeriesOptions,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.cache_options import cache_options
 from lakewriter.cli.completion_values import complete_query
 from lakewriter.cli.query_options import parsed_params, queries_directory, queries_option, table_option
 from lakewriter.cli.terminal import (
@@ -56,6 +57,7 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
 @click.option(
     "--list", "list_saved", is_flag=True, help="Show the saved queries, and the SQL functions for candles."
 )
+@cache_options
 @lake_option
 def command(
     sql: str | None,

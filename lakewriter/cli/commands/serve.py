@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.cache_options import cache_options
 from lakewriter.cli.query_options import queries_directory, queries_option
 from lakewriter.cli.signals import stop_on_signals
 from lakewriter.cli.terminal import log_to_stderr
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     help="Memory of the engine for one statement; two run at once.",
 )
 @queries_option
+@cache_options
 @lake_option
 def command(
     address: str, token: str | None, timeout: str, memory_limit: str, queries: str | None, lake: str | None

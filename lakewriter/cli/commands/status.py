@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.cache_options import cache_options
 from lakewriter.cli.terminal import finished_report, terminal_width
 from lakewriter.errors import LakewriterError, UsageError, printable
 from lakewriter.lake.lake import LakeStore
@@ -31,6 +32,7 @@ _PIPE_WIDTH = 80
 @click.command(name="status", short_help="Show the recorders, lag, gaps, size and disk.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch, one a refresh.")
 @click.option("-w", "--watch", is_flag=True, help="Refresh in place every two seconds, until Ctrl-C.")
+@cache_options
 @lake_option
 def command(as_json: bool, watch: bool, lake: str | None) -> None:
     """Show the recorders, lag, queues, gaps, the last compaction, the size and the disk.

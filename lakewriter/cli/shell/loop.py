@@ -13,6 +13,7 @@ import click
 
 from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.cache_options import cache_options
 from lakewriter.cli.query_options import parsed_params, queries_directory, queries_option, table_option
 from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split_statements
 from lakewriter.cli.terminal import finished_report, read_text, standard_input, wrapped
@@ -262,6 +263,7 @@ def read_statements(lines: Iterator[str]) -> Iterator[str]:
 )
 @table_option
 @queries_option
+@cache_options
 @lake_option
 def command(no_pager: bool, table_files: tuple[str, ...], queries: str | None, lake: str | None) -> None:
     """Query the lake interactively, with history, completion and multi-line editing.

@@ -58,7 +58,7 @@ class RemoteCatalogue:
     def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield the partitions that have files, sorted by path."""
         for partition, objects in self._found(wanted):
-            yield PartitionFiles(partition, tuple(each.name for each in objects))
+            yield _with_versions(partition, objects)
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield, for each series, the newest partition whose own file has rows, and all later ones with files."""
@@ -70,7 +70,7 @@ class RemoteCatalogue:
                 if any(each.name == partition.file and each.size > EMPTY_BYTES_MAX for each in objects)
             ]
             for partition, objects in days[owns[-1] if owns else 0 :]:
-                yield PartitionFiles(partition, tuple(each.name for each in objects))
+                yield _with_versions(partition, objects)
 
     def ends(
         self,
@@ -152,6 +152,11 @@ class RemoteCatalogue:
                     children.setdefault((*each.values, value), []).append(f"{directory}/{name}")
         kept = set(wanted.keep(level, sorted({values[-1] for values in children})))
         return [_Series(values, tuple(below)) for values, below in children.items() if values[-1] in kept]
+
+
+def _with_versions(partition: Partition, objects: Iterable[Object]) -> PartitionFiles:
+    versions = {each.name: each.version for each in objects}
+    return PartitionFiles(partition, tuple(versions), versions)
 
 
 def _directories(names: Iterable[str]) -> tuple[str, ...]:

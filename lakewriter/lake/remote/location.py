@@ -64,6 +64,7 @@ class Location(NamedTuple):
         store: the bucket.
         state_dir: the local directory of a recorder's state, whose journals are read.
         endpoint, region: from the URI or the environment, or "" for the store's default.
+        account: the account of an Azure store, or "".
     """
 
     uri: str
@@ -72,6 +73,12 @@ class Location(NamedTuple):
     state_dir: Path
     endpoint: str = ""
     region: str = ""
+    account: str = ""
+
+    @property
+    def identity(self) -> str:
+        """A text that two different lakes never share. It has no credentials."""
+        return "\n".join((self.uri, self.endpoint, self.region, self.account))
 
     @property
     def bucket(self) -> str:
@@ -140,6 +147,7 @@ def locate(uri: str) -> Location:
         state_dir,
         given.get("endpoint_override", ""),
         given.get("region", ""),
+        _account(given) if scheme == "az" else "",
     )
 
 
@@ -196,11 +204,7 @@ def _gs(named: _Named) -> ObjectStore:
 
 def _az(named: _Named) -> ObjectStore:
     given, environment = named.given, os.environ
-    account = (
-        given.get("account_name")
-        or environment.get("AZURE_STORAGE_ACCOUNT_NAME")
-        or environment.get("AZURE_STORAGE_ACCOUNT")
-    )
+    account = _account(given)
     if not account:
         raise ValueError("names no account: ?account_name=…, or AZURE_STORAGE_ACCOUNT")
     options: dict[str, Any] = {"skip_signature": True} if _is_true(given, "anonymous") else {}
@@ -215,6 +219,11 @@ def _az(named: _Named) -> ObjectStore:
     if endpoint := _endpoint(given):
         options["endpoint"] = endpoint
     return AzureStore(named.bucket, account_name=account, **options, **_client())
+
+
+def _account(given: Mapping[str, str]) -> str:
+    variables = ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+    return given.get("account_name") or next(filter(None, map(os.environ.get, variables)), "")
 
 
 _STORES: dict[str, tuple[tuple[str, ...], Callable[[_Named], ObjectStore]]] = {

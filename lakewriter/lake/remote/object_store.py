@@ -21,6 +21,7 @@ from lakewriter.errors import LakeError, UnreadableError
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch, run_apart
 from lakewriter.lake.remote.conditional_put import ConditionalWriter, version_of
 from lakewriter.lake.remote.location import Location
+from lakewriter.lake.remote.object_cache import ObjectCache
 from lakewriter.lake.remote.store_errors import is_missing_bucket, store_error
 from lakewriter.lake.storage import FILE_BYTES_MAX, ChangedError, Listing, Replacement, StoredBytes
 
@@ -32,10 +33,15 @@ _KEYS = 1000
 
 
 class Object(NamedTuple):
-    """A key, relative to the lake's root, and its size in bytes."""
+    """A key of a listing, relative to the lake's root, its size in bytes, and its version.
+
+    Google's listings have ETags and no generations, so the version may be a part of that of
+    a read. It is no condition of a replacement.
+    """
 
     name: str
     size: int
+    version: str
 
 
 class ObjectStorage:
@@ -43,11 +49,13 @@ class ObjectStorage:
 
     Args:
         location: the location of the lake's root.
+        cache: has copies of objects; None is no cache.
     """
 
     is_remote = True
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, cache: ObjectCache | None = None) -> None:
+        self.cache = cache
         self._uri = location.uri
         self._store = location.store
         self._prefix = location.prefix
@@ -70,14 +78,15 @@ class ObjectStorage:
     def local_copy(self, directories: Sequence[str], suffix: str) -> Iterator[Path]:
         """Yield a temporary directory with the current files."""
         listings = self.in_parallel(self.entries, directories)
-        names = [
-            f"{directory}/{file}"
+        files = [
+            (f"{directory}/{file}", listing.versions[file])
             for directory, listing in zip(directories, listings, strict=True)
             for file in listing.files
             if file.endswith(suffix) and not file.startswith(".")
         ]
         with tempfile.TemporaryDirectory(prefix="lakewriter-") as root:
-            for name, found in zip(names, self.in_parallel(self.read, names), strict=True):
+            read = self.in_parallel(lambda file: self.read_listed(*file), files)
+            for (name, _), found in zip(files, read, strict=True):
                 if found is not None:
                     path = Path(root, name)
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,8 +98,12 @@ class ObjectStorage:
         key = self._key(directory)
         found = self._ask(directory, lambda: obstore.list_with_delimiter(self._store, key))
         directories = {path.rpartition("/")[2] for path in found["common_prefixes"]}
-        files = {each["path"] for each in found["objects"]} - {key.removesuffix("/")}
-        return Listing(sorted(directories), sorted(path.rpartition("/")[2] for path in files))
+        versions = {
+            each["path"].rpartition("/")[2]: version_of(each)
+            for each in found["objects"]
+            if each["path"] != key.removesuffix("/")
+        }
+        return Listing(sorted(directories), sorted(versions), versions)
 
     def tree(self, directory: str) -> list[Object]:
         """Return every key below a directory, sorted. Each thousand keys take one request."""
@@ -99,7 +112,7 @@ class ObjectStorage:
         def list_all() -> list[Object]:
             pages = obstore.list(self._store, key, chunk_size=_KEYS)
             return [
-                Object(each["path"][len(self._prefix) :], each["size"])
+                Object(each["path"][len(self._prefix) :], each["size"], version_of(each))
                 for page in pages
                 for each in page
                 if each["path"] != key.removesuffix("/")
@@ -124,6 +137,23 @@ class ObjectStorage:
             return StoredBytes(bytes(found.bytes()), version_of(found.meta), modified_ms)
 
         return self._ask_or_none(name, get)
+
+    def read_listed(self, name: str, version: str) -> StoredBytes | None:
+        """Return a listed name's bytes, or None if the name does not exist any more.
+
+        The bytes have the version, or a newer one. A cached object takes no request.
+
+        Raises:
+            the errors of `read`.
+        """
+        if self.cache is None:
+            return self.read(name)
+        found = self.cache.read(name, version)
+        if found is None:
+            found = self.read(name)
+            if found is not None:
+                self.cache.write(name, found)
+        return found
 
     def version(self, name: str) -> str | None:
         """Return a name's version, or None if the name does not exist. This takes one request."""

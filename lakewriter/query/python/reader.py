@@ -70,13 +70,23 @@ class Lake:
         uri: the root directory, or s3://, gs:// or az:// with bucket and prefix. The
             lake must exist.
         queries: the directory of the user's own saved queries; None has the shipped ones.
+        cache_dir, cache_size: as in `open_lake`.
 
     Raises:
         LakeError: if the lake does not exist, or has a newer format.
     """
 
-    def __init__(self, uri: str | os.PathLike[str], *, queries: str | os.PathLike[str] | None = None) -> None:
-        self._store = open_to_read(os.fspath(uri), keep_listings=True)
+    def __init__(
+        self,
+        uri: str | os.PathLike[str],
+        *,
+        queries: str | os.PathLike[str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_size: str | int | None = None,
+    ) -> None:
+        self._store = open_to_read(
+            os.fspath(uri), keep_listings=True, cache_dir=cache_dir, cache_size=cache_size
+        )
         self._queries = None if queries is None else Path(queries)
 
     def __repr__(self) -> str:
@@ -359,16 +369,26 @@ class Lake:
 
 
 @short_traceback
-def open_lake(uri: str | os.PathLike[str], *, queries: str | os.PathLike[str] | None = None) -> Lake:
+def open_lake(
+    uri: str | os.PathLike[str],
+    *,
+    queries: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_size: str | int | None = None,
+) -> Lake:
     """Return the lake at `uri`, to read.
 
     Args:
         queries: the directory of your own saved queries, NAME.sql.
+        cache_dir: the directory of the cache, if the lake is on an object store; None is
+            LAKEWRITER_CACHE_DIR, or ~/.cache/lakewriter.
+        cache_size: its limit in bytes, or text such as "500MB"; None is
+            LAKEWRITER_CACHE_SIZE, or 2GB. 0 switches the cache off.
 
     Raises:
         LakeError: if the lake does not exist, or has a newer format.
     """
-    return Lake(uri, queries=queries)
+    return Lake(uri, queries=queries, cache_dir=cache_dir, cache_size=cache_size)
 
 
 def _request(

@@ -142,7 +142,9 @@ def _read_parts(
                 ([name for name in snapshot.own if series_of[name] not in unmerged], schema),
                 ([name for name in snapshot.own if series_of[name] in unmerged], SCHEMA),
             ):
-                for name, table in zip(names, read_files(store, names, fields), strict=True):
+                for name, table in zip(
+                    names, read_files(store, names, fields, snapshot.versions), strict=True
+                ):
                     parts.setdefault(series_of[name], []).append(table)
             foreign = read_foreign(store, snapshot.foreign)
         except OSError as error:

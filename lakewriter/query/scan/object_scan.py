@@ -10,7 +10,7 @@ If an engine read the dataset in another way, it would find one file that does n
 exist. The result would be an error, never an answer without rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import duckdb
@@ -43,10 +43,12 @@ class ObjectScanner:
 
     Args:
         store: the lake's store.
+        versions: the files' versions in the statement's listing.
     """
 
-    def __init__(self, store: LakeStore) -> None:
+    def __init__(self, store: LakeStore, versions: Mapping[str, str]) -> None:
         self._store = store
+        self._versions = dict(versions)
         self._failed: LakewriterError | None = None
         self._stopped = False
 
@@ -86,10 +88,12 @@ class ObjectScanner:
     def _rows(
         self, partition: Partition, name: str, columns: list[str], pushed: pc.Expression | None
     ) -> pa.Table:
-        found = self._store.storage.read(name)
+        found = self._store.storage.read_listed(name, self._versions.get(name, ""))
         path = f"{self._store.name}/{name}"
         if found is None:
             raise file_gone_error(path)
+        # A statement that scans a file twice finds the same version in the cache.
+        self._versions[name] = found.version
         # Reading the statistics of a damaged footer aborts the process. A row's day does
         # not follow from the path in files of more than a day.
         if partition.period == "day" and has_whole_footer(found.data):

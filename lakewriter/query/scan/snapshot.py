@@ -11,7 +11,7 @@ Only this module selects the sources of an answer:
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -28,6 +28,7 @@ from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.parquet import decode
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
+from lakewriter.lake.storage import NO_VERSIONS
 from lakewriter.lake.unchanged import UnchangedCache
 from lakewriter.lake.unflushed import Unflushed
 from lakewriter.lake.warn_once import warn_once
@@ -67,10 +68,11 @@ MANY_FOREIGN = 1_000
 
 
 class ForeignFile(NamedTuple):
-    """A file whose rows have to be cast and deduplicated, and its partition."""
+    """A file whose rows have to be cast and deduplicated, its partition, and its listed version or ""."""
 
     name: str
     partition: Partition
+    version: str = ""
 
 
 class Snapshot(NamedTuple):
@@ -80,11 +82,13 @@ class Snapshot(NamedTuple):
         journal: the unflushed candles. Some of them may have been flushed meanwhile.
         own: the partitions' own files, sorted, relative to the root.
         foreign: all other files.
+        versions: the versions of own files, for `Storage.read_listed`.
     """
 
     journal: list[Candle]
     own: tuple[str, ...]
     foreign: tuple[ForeignFile, ...]
+    versions: Mapping[str, str] = NO_VERSIONS
 
     @property
     def is_of_days(self) -> bool:
@@ -116,23 +120,28 @@ def take_snapshot(
     journal = _select_candles(store.unflushed(), selections)
     own: list[str] = []
     foreign: list[ForeignFile] = []
-    for partition, names in _select_files(store, selections):
+    listed: dict[str, str] = {}
+    for partition, names, versions in _select_files(store, selections):
+        listed.update(versions)
         for name in names:
             if name == partition.file and name not in read_as_foreign:
                 own.append(name)
             else:
-                foreign.append(ForeignFile(name, partition))
-    return Snapshot(journal, tuple(own), tuple(foreign))
+                foreign.append(ForeignFile(name, partition, versions.get(name, "")))
+    return Snapshot(journal, tuple(own), tuple(foreign), listed)
 
 
 def _select_files(store: LakeStore, selections: Sequence[PartitionSelection]) -> Iterable[PartitionFiles]:
     if len(selections) == 1:
         return _files(store, selections[0])
-    found: dict[Partition, set[str]] = {}
+    found: dict[Partition, dict[str, str]] = {}
     for selection in selections:
-        for partition, names in _files(store, selection):
-            found.setdefault(partition, set()).update(names)
-    return (PartitionFiles(partition, tuple(sorted(found[partition]))) for partition in sorted(found))
+        for partition, names, versions in _files(store, selection):
+            found.setdefault(partition, {}).update((name, versions.get(name, "")) for name in names)
+    return (
+        PartitionFiles(partition, tuple(sorted(found[partition])), found[partition])
+        for partition in sorted(found)
+    )
 
 
 def _files(store: LakeStore, selection: PartitionSelection) -> Iterable[PartitionFiles]:
@@ -218,17 +227,23 @@ def read_foreign(store: LakeStore, files: Sequence[ForeignFile]) -> list[pa.Tabl
     return tables
 
 
-def read_files(store: LakeStore, names: Iterable[str], schema: pa.Schema = SCHEMA) -> list[pa.Table]:
+def read_files(
+    store: LakeStore,
+    names: Iterable[str],
+    schema: pa.Schema = SCHEMA,
+    versions: Mapping[str, str] = NO_VERSIONS,
+) -> list[pa.Table]:
     """Return the rows of each file in a schema. Any tool may have written the files.
 
     Args:
+        versions: the files' versions in a listing.
         schema: some columns of SCHEMA, in its order.
 
     Raises:
         FileGoneError: if a file vanished after the listing.
         LakeError: if a file has no candles.
     """
-    return _read_all(store, lambda name: _read(store, name, schema), names)
+    return _read_all(store, lambda name: _read(store, name, versions.get(name, ""), schema), names)
 
 
 def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T]) -> list[pa.Table]:
@@ -243,19 +258,20 @@ def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T
 
 def _read_foreign(store: LakeStore, file: ForeignFile) -> pa.Table:
     if file.name == file.partition.file:
-        return _read(store, file.name)
+        return _read(store, file.name, file.version)
     from lakewriter.lake.foreign_rows import foreign_rows  # noqa: PLC0415 - needed for few lakes
 
     read = partial(foreign_rows, partition=file.partition)
-    table = read_or_leave_out(store, file.partition, file.name, read, SCHEMA.empty_table())
+    empty = SCHEMA.empty_table()
+    table = read_or_leave_out(store, file.partition, file.name, read, empty, file.version)
     if table is None:
         raise file_gone_error(f"{store.name}/{file.name}")
     return table
 
 
-def _read(store: LakeStore, name: str, schema: pa.Schema = SCHEMA) -> pa.Table:
+def _read(store: LakeStore, name: str, version: str, schema: pa.Schema = SCHEMA) -> pa.Table:
     path = f"{store.name}/{name}"
-    found = store.storage.read(name)
+    found = store.storage.read_listed(name, version)
     if found is None:
         raise file_gone_error(path)
     return decode(found.data, path, schema)
