@@ -137,7 +137,7 @@ class Shell:
         os.waitpid(self.pid, 0)
 
 
-@pytest.fixture(params=["bash", "zsh"])
+@pytest.fixture(params=["bash", pytest.param("zsh", marks=pytest.mark.long)])
 def shell(request: pytest.FixtureRequest, directory: Path, path_with_command: str) -> Iterator[Shell]:
     """Start a shell without the user's files, which has loaded the script."""
     name = request.param

@@ -384,10 +384,16 @@ def reason_not_to_run(page: str, typed: Typed) -> tuple[str, str] | None:
     return next((each for each in NOT_RUN if each[0] in (page, "") and line.startswith(each[1])), None)
 
 
-WITH_COMMANDS = [page for page in PAGES if typed_commands(page.read_text())]
+# What a newcomer types; the other pages are for the long form.
+FIRST_PAGES = ("README.md", "docs/tutorial/first-lake.md")
+WITH_COMMANDS = [
+    pytest.param(page, id=page_name(page), marks=() if page_name(page) in FIRST_PAGES else pytest.mark.long)
+    for page in PAGES
+    if typed_commands(page.read_text())
+]
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=page_name)
+@pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, prepared: Path, exchange: str) -> None:
     """Each command of the page ends well, and prints what the page shows."""
     text, directory = page.read_text(), tmp_path / "home"

@@ -150,6 +150,7 @@ def children_of(pid: int) -> set[int]:
     return found
 
 
+@pytest.mark.long
 def test_the_page_of_a_recorder_outlives_it(browser: Any, live: Live, tmp_path: Path) -> None:
     """A recorder is killed while its page is open, and the page goes on with the next recorder.
 
@@ -270,6 +271,7 @@ def test_the_keyboard_suffices(browser: Any, quiet: str) -> None:
         page.wait_for_function("() => location.hash === '#spot:BTCUSDT:1m'")
 
 
+@pytest.mark.long
 def test_older_candles_are_fetched_on_the_way_back(browser: Any, quiet: str) -> None:
     """A move to the left shows all candles, to the first one."""
     with visiting(browser, quiet, "/#spot:BTCUSDT:1m") as visitor:
@@ -283,6 +285,7 @@ def test_older_candles_are_fetched_on_the_way_back(browser: Any, quiet: str) -> 
         )
 
 
+@pytest.mark.long
 def test_what_cannot_be_read_is_said(browser: Any, tmp_path: Path) -> None:
     """A damaged file is named beside the chart, and the page goes on once it is whole again."""
     store = truth_lake(tmp_path, [(BTC, 1)])
@@ -299,6 +302,7 @@ def test_what_cannot_be_read_is_said(browser: Any, tmp_path: Path) -> None:
         wait_for_newer(page, 0)
 
 
+@pytest.mark.long
 def test_a_damaged_address_shows_the_usual_series(browser: Any, quiet: str) -> None:
     """An address that no text can be read from is no error."""
     with visiting(browser, quiet, "/#%") as visitor:
@@ -308,6 +312,7 @@ def test_a_damaged_address_shows_the_usual_series(browser: Any, quiet: str) -> N
         wait_for_newer(page, 0)
 
 
+@pytest.mark.long
 def test_the_pill_is_green_only_if_nothing_is_wrong(browser: Any, live: Live) -> None:
     """It says that a recorder hangs, that something needs a person, and that the status is unknown."""
     findings: list[dict[str, str]] = []
@@ -339,8 +344,15 @@ def test_the_pill_is_green_only_if_nothing_is_wrong(browser: Any, live: Live) ->
         page.wait_for_selector("#connection[data-state=good]", **WAIT)
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (360, "dark"),
+        (1280, "light"),
+        pytest.param(360, "light", marks=pytest.mark.long),
+        pytest.param(1280, "dark", marks=pytest.mark.long),
+    ],
+)
 def test_the_page_fits_its_window(browser: Any, quiet: str, scheme: str, width: int) -> None:
     """Nothing is wider than the window, on a phone and on a desk, in the dark and in the light."""
     window = PHONE if width == 360 else {}
@@ -354,6 +366,7 @@ def test_the_page_fits_its_window(browser: Any, quiet: str, scheme: str, width: 
         assert page.locator("a#tv-attr-logo").count() == 1
 
 
+@pytest.mark.long
 def test_people_log_in(browser: Any, tmp_path: Path) -> None:
     """The form asks for the token; a wrong one is said; the right one shows the page, until the log-out."""
     make_lake(tmp_path, [rest_candle(0)])

@@ -94,6 +94,7 @@ def test_public_names_are_listed_and_no_other_exists() -> None:
         _ = lakewriter.Candel  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_type_checkers_see_the_true_types(tmp_path: Path) -> None:
     """mypy knows the type of each public name, and refuses a wrong argument and an unknown name."""
