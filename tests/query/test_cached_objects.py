@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lakewriter.candle import Candle
+from lakewriter.cli.checks.lake_state import check_lake
 from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.remote.object_cache import ENTRIES_DIRECTORY
 from lakewriter.lake.warn_once import warn_once
@@ -290,6 +291,24 @@ def test_commands(store: Store, uri: str, tmp_path: Path) -> None:
     assert '"BTCUSDT"' in first[0]
     assert command(uri, tmp_path / "cache", "coverage", "--json") == first
     assert store.counted()["GET"] == 2 * DAYS - 3 + 2
+
+
+def test_doctor_shows_the_cache(
+    uri: str, opened: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`doctor` says how many bytes and objects the cache has, that it is off, or why it is not used."""
+    monkeypatch.setenv("LAKEWRITER_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    opened.query(ALL)
+    shown = []
+    for size in ("1GB", "0"):
+        monkeypatch.setenv("LAKEWRITER_CACHE_SIZE", size)
+        shown += [found.what for found in check_lake(uri) if found.check == "cache"]
+    assert shown == [f"{tmp_path}/cache: 60 objects, 0 of at most 1,000 MB", "switched off"]
+    monkeypatch.setenv("LAKEWRITER_CACHE_SIZE", "1GB")
+    (tmp_path / "cache" / ENTRIES_DIRECTORY).chmod(0o777)
+    (found,) = (found for found in check_lake(uri) if found.check == "cache")
+    assert (found.level, found.what) == ("warn", f"{tmp_path}/cache: other users may write it")
 
 
 def test_two_commands_at_once(store: Store, uri: str, tmp_path: Path) -> None:

@@ -88,15 +88,22 @@ class Bucket:
 
 
 class Seaweed:
-    """A running server."""
+    """A running server.
 
-    def __init__(self, directory: Path, program: str) -> None:
+    Args:
+        directory: has its files.
+        program: the path of `weed`.
+        options: further options of `weed mini`.
+    """
+
+    def __init__(self, directory: Path, program: str, *options: str) -> None:
         self._directory, self._program = directory, program
         ports = free_ports(2 * len(_SERVERS))
         self._options = [
             f"-{server}.port{suffix}={ports.pop()}" for server in _SERVERS for suffix in ("", ".grpc")
         ]
         port = next(each for each in self._options if each.startswith("-s3.port=")).partition("=")[2]
+        self._options += options
         self.url = f"http://127.0.0.1:{port}"
         self._numbers = count(1)
         self.start()
@@ -140,10 +147,15 @@ class Seaweed:
         return bucket
 
 
+def find_program() -> str | None:
+    """Return the path of `weed`, or None if it is not installed."""
+    return shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+
+
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     """A server for all tests of this process."""
-    program = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    program = find_program()
     if program is None:
         pytest.skip(REASON)
     pytest.importorskip("obstore")

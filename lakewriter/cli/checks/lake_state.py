@@ -113,6 +113,7 @@ def _check_remote(uri: str) -> Iterator[Finding]:
     there = "readable" if found is not None else "does not exist yet; the recorder makes it"
     yield Finding("lake", "ok", f"{store.name}: {there}")
     yield _check_conditions(store)
+    yield _check_cache()
     state = store.state_dir
     yield from _check_disk(str(state), next(each for each in (state, *state.parents) if each.exists()))
     if (state / STATE_DIRECTORY).is_dir():
@@ -128,6 +129,28 @@ def _check_conditions(store: LakeStore) -> Finding:
     except LakewriterError as error:
         return Finding("store", "warn", error.what, error.hint or "only commands that write need this")
     return Finding("store", "ok", "writable, and has conditional writes")
+
+
+def _check_cache() -> Finding:
+    from lakewriter.lake.cache_place import cache_place
+    from lakewriter.lake.remote.object_cache import ObjectCache
+
+    try:
+        place = cache_place()
+    except LakewriterError as error:
+        return Finding("cache", "warn", error.what, error.hint)
+    if place is None:
+        return Finding("cache", "ok", "switched off")
+    found = ObjectCache(place, "").report()
+    if found.problem:
+        advice = "queries fetch every object each time; name another --cache-dir"
+        return Finding("cache", "warn", f"{found.directory}: {found.problem}", advice)
+    mb, mb_max = found.usage.bytes / 1e6, found.bytes_max / 1e6
+    return Finding(
+        "cache",
+        "ok",
+        f"{found.directory}: {found.usage.files:,} objects, {mb:,.0f} of at most {mb_max:,.0f} MB",
+    )
 
 
 def _permission_advice(uri: str) -> str:

@@ -59,11 +59,19 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class CacheReport(NamedTuple):
-    """The entries' space, and their directory."""
+    """The state of a cache.
+
+    Args:
+        directory: the directory of the cache.
+        usage: the space of the entries of all lakes.
+        bytes_max: its limit.
+        problem: why the directory cannot be used, or "".
+    """
 
     directory: Path
     usage: Usage
     bytes_max: int
+    problem: str = ""
 
 
 class ObjectCache:
@@ -127,24 +135,30 @@ class ObjectCache:
             self._is_writable = False
             warn_once(f"cache: {self._place.directory}: {error.strerror}, so nothing is added; {_OFF}")
 
-    def report(self) -> CacheReport | None:
-        """Return the space of the entries of all lakes, or None if the directory cannot be used."""
-        if not self._start():
-            return None
+    def report(self) -> CacheReport:
+        """Create the directory if necessary, and return its state."""
+        usage = Usage(0, 0)
+        problem = self._prepare()
         try:
-            return CacheReport(self._place.directory, self._space.usage(), self._place.bytes_max)
-        except OSError:
-            return None
+            if not problem:
+                usage = self._space.usage()
+        except OSError as error:
+            problem = error.strerror or str(error)
+        return CacheReport(self._place.directory, usage, self._place.bytes_max, problem)
 
     def _start(self) -> bool:
         """Return whether the directory can be read. Create it at the first call."""
         if self._is_readable is None:
             with self._starting:
                 if self._is_readable is None:
-                    self._is_readable = self._prepare()
+                    problem = self._prepare()
+                    if problem:
+                        warn_once(f"cache: {self._directory}: {problem}, so nothing is cached; {_OFF}")
+                    self._is_readable = not problem
         return self._is_readable
 
-    def _prepare(self) -> bool:
+    def _prepare(self) -> str:
+        """Create the directory if necessary. Return why it cannot be used, or ""."""
         try:
             self._place.directory.parent.mkdir(parents=True, exist_ok=True)
             for directory in (self._place.directory, self._directory):
@@ -152,18 +166,14 @@ class ObjectCache:
                     directory.mkdir(mode=0o700)
             status = self._directory.stat()
             if not stat.S_ISDIR(status.st_mode):
-                reason = "is no directory"
-            elif status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                # Others could put rows into answers.
-                reason = "other users may write it"
-            else:
-                with contextlib.suppress(OSError):
-                    _write(str(self._directory / "CACHEDIR.TAG"), _TAG, b"", only_new=True)
-                return True
+                return "is no directory"
+            if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                return "other users may write it"  # and so put rows into answers
+            with contextlib.suppress(OSError):
+                _write(str(self._directory / "CACHEDIR.TAG"), _TAG, b"", only_new=True)
         except OSError as error:
-            reason = error.strerror or str(error)
-        warn_once(f"cache: {self._directory}: {reason}, so nothing is cached; {_OFF}")
-        return False
+            return error.strerror or str(error)
+        return ""
 
     def _path(self, name: str) -> str:
         key = hashlib.blake2b(f"{self._lake}\n{name}".encode(), digest_size=20).hexdigest()
@@ -203,8 +213,10 @@ def _write(path: str, start: bytes, data: bytes, *, only_new: bool = False) -> N
     if only_new and os.path.exists(path):  # noqa: PTH110 - each object is written here
         return
     temporary = temporary_name(path)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path.rpartition("/")[0], 0o700)  # noqa: PTH102
     try:
-        fd = _create(temporary)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             write_all(fd, start)
             write_all(fd, data)
@@ -215,13 +227,3 @@ def _write(path: str, start: bytes, data: bytes, *, only_new: bool = False) -> N
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108
         raise
-
-
-def _create(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path.rpartition("/")[0], 0o700)  # noqa: PTH102
-        return os.open(path, flags, 0o600)
