@@ -15,6 +15,7 @@ from lakewriter.interval import DAY_MS
 from lakewriter.market import MARKETS, Market, is_url, parse_market, served_at
 from lakewriter.regular_file import read_user_file
 from lakewriter.subscription import Subscription, parse_subscription
+from lakewriter.written_size import parse_size
 from lakewriter.written_time import parse_age
 
 FILE_NAME = "lakewriter.toml"
@@ -27,6 +28,7 @@ HEAL_LIMIT_DEFAULT = "7d"
 ROTATE_AFTER_DEFAULT = "23h"
 UNIVERSE_EVERY_DEFAULT = "10m"
 SUMMARY_EVERY_DEFAULT = "1h"
+JOURNAL_LIMIT_DEFAULT = "4GB"
 
 # The formats of a recorder's log. The first one is the default.
 LOG_FORMATS = ("text", "json")
@@ -79,6 +81,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lake: the lake's root; a relative path starts at the config's directory.
         subscriptions: subscriptions of the form MARKET:SYMBOLS:INTERVALS.
         flush_every: a duration; the maximum age of a buffered candle.
+        journal_limit: a size such as "4GB"; recording waits while the journal of candles that
+            cannot be merged is larger.
         heal_limit: a duration; the maximum age of gaps that are healed.
         since: a day, or an age such as "30d"; candles missing since then are backfilled.
         keep: an age such as "400d"; older candles of the subscribed series are forgotten.
@@ -96,6 +100,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lake: str | None = None
     subscriptions: tuple[str, ...] = ()
     flush_every: str = FLUSH_EVERY_DEFAULT
+    journal_limit: str = JOURNAL_LIMIT_DEFAULT
     heal_limit: str = HEAL_LIMIT_DEFAULT
     since: str | None = None
     keep: str | None = None
@@ -186,6 +191,7 @@ def _check(path: Path, config: Config) -> None:
     try:
         for duration in (config.flush_every, config.heal_limit):
             parse_duration(duration)
+        parse_journal_limit(config.journal_limit)
         for name, least_ms in _LEAST_MS.items():
             if parse_duration(getattr(config, name)) < least_ms:
                 raise UsageError(f"{name}: {getattr(config, name)} is less than {least_ms // 1000}s")
@@ -245,6 +251,19 @@ def parse_keep(config: Config, *, heal_limit: str, since: str | None) -> int | N
             )
             raise UsageError(what, example)
     return keep_ms
+
+
+def parse_journal_limit(text: str) -> int:
+    """Parse the maximum size of a journal; return bytes.
+
+    Raises:
+        UsageError: if the text is not a size, or the size is 0.
+    """
+    example = "write 512MB, 4GB or 1TB"
+    size = parse_size(text, "journal limit", example)
+    if not size:
+        raise UsageError("journal limit: nothing can be recorded into 0 bytes", example)
+    return size
 
 
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")

@@ -25,9 +25,9 @@ def cache_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def set_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
         if value is not None:
-            from lakewriter.lake.cache_place import SIZE_VARIABLE, parse_size
+            from lakewriter.lake.cache_place import SIZE_VARIABLE, parse_cache_size
 
-            parse_size(value)
+            parse_cache_size(value)
             os.environ[SIZE_VARIABLE] = value
 
     def switch_off(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:

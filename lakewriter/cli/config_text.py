@@ -31,6 +31,9 @@ subscriptions = [
 # A candle is on disk at once, in the journal. So often it also goes into the Parquet files.
 #flush_every = "5m"
 
+# While the files take no candles, the journal grows up to this size. Then recording waits.
+#journal_limit = "4GB"
+
 # Candles that are missing for longer are not fetched again.
 #heal_limit = "7d"
 

@@ -17,6 +17,7 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.journal import Journal, adopt_dead
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import Segment, read_segment, set_aside
+from lakewriter.lake.storage import StoreAwayError
 from lakewriter.partition import by_partition
 
 
@@ -31,6 +32,7 @@ class Replayed(NamedTuple):
         waiting: number of unmerged candles and of lines of another version. 1 if the
             segment or the journal was unreadable. If not 0, the segment stays.
         error: the reason, or "" if `waiting` is 0.
+        is_away: whether an object store is away. Then later segments are not tried.
     """
 
     name: str
@@ -39,10 +41,13 @@ class Replayed(NamedTuple):
     damaged: int = 0
     waiting: int = 0
     error: str = ""
+    is_away: bool = False
 
 
 def replay_dead(store: LakeStore) -> Iterator[Replayed]:
     """Merge the journals of dead recorders, and yield the result of each segment.
+
+    The last result is that of a segment that found the object store away.
 
     Crash: at any step each candle is in its segment, in its partition, or in
     both, and the journal is a dead recorder's again.
@@ -58,9 +63,12 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
             for path in journal.segments():
                 name = f"{path.parent.name}/{path.name}"
                 try:
-                    yield _replay(store, journal, read_segment(path), name)
+                    replayed = _replay(store, journal, read_segment(path), name)
                 except (LakeError, OSError) as error:
-                    yield Replayed(name, waiting=1, error=_reason(error))
+                    replayed = Replayed(name, waiting=1, error=_reason(error))
+                yield replayed
+                if replayed.is_away:
+                    return
         except OSError as error:
             yield Replayed(journal.directory.name, waiting=1, error=_reason(error))
         finally:
@@ -69,11 +77,16 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
 
 
 def _replay(store: LakeStore, journal: Journal, segment: Segment, name: str) -> Replayed:
-    waiting, error = 0, ""
-    for partition, candles in by_partition(segment.candles).items():
+    waiting, error, is_away = 0, "", False
+    parts = by_partition(segment.candles)
+    results = store.merge_many([(partition, to_table(candles)) for partition, candles in parts.items()])
+    for (partition, candles), result in zip(parts.items(), results, strict=True):
         try:
-            store.merge(partition, to_table(candles))
+            if isinstance(result, Exception):
+                raise result
             store.sweep(partition)
+        except StoreAwayError as failed:
+            waiting, error, is_away = waiting + len(candles), failed.reason, True
         except (LakeError, OSError, pa.ArrowException, MemoryError) as failed:
             waiting += len(candles)
             error = f"{partition}: {_reason(failed)}"
@@ -82,7 +95,7 @@ def _replay(store: LakeStore, journal: Journal, segment: Segment, name: str) -> 
         waiting += segment.unknown
         error = error or f"{segment.unknown} lines of another version; pip install --upgrade lakewriter"
     if waiting:
-        return Replayed(name, merged, segment.torn, 0, waiting, error)
+        return Replayed(name, merged, segment.torn, 0, waiting, error, is_away)
     if segment.damage:
         set_aside(segment)
     journal.drop([segment.path])

@@ -29,7 +29,14 @@ from lakewriter.lake.root import (
     check_is_lake,
     local_root,
 )
-from lakewriter.lake.storage import ChangedError, LocalStorage, Replacement, Storage, StoredBytes
+from lakewriter.lake.storage import (
+    ChangedError,
+    LocalStorage,
+    Replacement,
+    Storage,
+    StoreAwayError,
+    StoredBytes,
+)
 from lakewriter.lake.unflushed import Unflushed, UnflushedCache
 from lakewriter.partition import Partition, checked_partition
 from lakewriter.series import Series
@@ -48,6 +55,10 @@ MERGE_TRIES_MAX = 20
 # rows in memory, and other writers wait for its locks.
 BATCH_PARTITIONS_MAX = 64
 BATCH_ROWS_MAX = 1 << 20
+
+# So many merges of a batch may find the store away before the others are not tried. A single
+# key that the store cannot serve stops no other.
+AWAY_MERGES_MAX = 3
 
 # A merge that raises one of these may be retried; other partitions can be merged meanwhile.
 MERGE_ERRORS = (LakeError, OSError, pa.ArrowException, MemoryError)
@@ -272,7 +283,8 @@ class LakeStore:
     def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged | Exception]:
         """Merge rows into many partitions; this takes less time than one `merge` for each.
 
-        An error in one partition does not stop the others.
+        An error in one partition does not stop the others. If an object store is away, the
+        rest is not tried.
 
         Args:
             items: pairs of a partition and its rows. Rows of one partition are merged in
@@ -291,8 +303,24 @@ class LakeStore:
                 results += self._merge_batch(batch)
             except MERGE_ERRORS:
                 # Single merges show which item failed. They change nothing in merged partitions.
-                results += self.storage.in_parallel(lambda item: self._merge_or_error(*item), batch)
+                results += self._merge_each(batch)
+                if all(isinstance(each, StoreAwayError) for each in results[-len(batch) :]):
+                    return results + results[-1:] * (len(items) - len(results))
         return results
+
+    def _merge_each(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged | Exception]:
+        """Merge items one by one, until the store is away. Return that error for the items not tried."""
+        away: list[StoreAwayError] = []
+
+        def merge(item: tuple[Partition, pa.Table]) -> Merged | Exception:
+            if len(away) >= AWAY_MERGES_MAX:
+                return away[0]
+            merged = self._merge_or_error(*item)
+            if isinstance(merged, StoreAwayError):
+                away.append(merged)
+            return merged
+
+        return list(self.storage.in_parallel(merge, items))
 
     def _merge_batch(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
         for partition, rows in items:

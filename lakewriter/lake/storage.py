@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from lakewriter.errors import LakeError
 from lakewriter.lake.durable import (
     is_temporary,
     make_directories,
@@ -60,6 +61,23 @@ _LISTINGS_MAX = 16_384
 
 class ChangedError(Exception):
     """A name has another version than expected."""
+
+
+class StoreError(LakeError):
+    """A refusal of an object store.
+
+    Args:
+        what, hint: as for a LakewriterError. They name the key.
+        reason: the message without the key, so that errors of many keys can be one line.
+    """
+
+    def __init__(self, what: str, hint: str, reason: str) -> None:
+        super().__init__(what, hint)
+        self.reason = reason
+
+
+class StoreAwayError(StoreError):
+    """An object store that does not answer, or cannot serve requests now. It may be back later."""
 
 
 class StoredBytes(NamedTuple):

@@ -18,6 +18,7 @@ from typing import Any
 
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock
+from lakewriter.config import JOURNAL_LIMIT_DEFAULT, parse_journal_limit
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal import DiskRefusedError, Journal
 from lakewriter.lake.lake import LakeStore
@@ -29,6 +30,7 @@ from lakewriter.recording.self_report import SelfReport
 from lakewriter.recording.status import Freshness, RecorderStats, RecorderStatus
 from lakewriter.recording.status_snapshot import RecorderCounters, StatusSource
 from lakewriter.recording.supervisor import CompletenessSupervisor
+from lakewriter.written_size import size_text
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +41,10 @@ recorded_log = logging.getLogger("lakewriter.recorded")
 # waits this long for more of them. Each sync with its thread switch costs 0.2 ms of CPU.
 COMMIT_LINGER_S = 0.005
 
-# No candle is taken from the queue while this many cannot be merged.
+# No candle is taken from the queue while this many in memory cannot be merged, or while the
+# journal is so large. If no candle at all can be merged, most of them are not in memory.
 BUFFER_CANDLES_MAX = 200_000
+JOURNAL_BYTES_MAX = parse_journal_limit(JOURNAL_LIMIT_DEFAULT)
 
 # Pause between retries while the disk refuses writes, for instance because it is full.
 # Retries have no limit while recording. They end STOP_PATIENCE_S after the stop,
@@ -58,6 +62,7 @@ class Recorder:
         supervisor: puts streamed and healed candles on `queue`.
         queue: the candles to record.
         flush_every_s: maximum age of a buffered candle.
+        journal_bytes_max: no candle is taken from the queue while the journal is larger.
         clock: measures ages and durations, and stamps log lines.
     """
 
@@ -69,17 +74,20 @@ class Recorder:
         queue: CandleQueue,
         *,
         flush_every_s: float,
+        journal_bytes_max: int = JOURNAL_BYTES_MAX,
         clock: Clock,
     ) -> None:
         self.stats = RecorderStats()
-        self.journaled = JournaledBuffer(journal, clock)
+        self.journaled = JournaledBuffer(journal, clock, journal_bytes_max)
         self._flusher = Flusher(store, self.journaled, self.stats, flush_every_s=flush_every_s, clock=clock)
         self._dead_journals = DeadJournals(store)
         self._supervisor = supervisor
         self._queue = queue
         self._clock = clock
         self._deadline_s = math.inf
-        self._source = StatusSource(self.stats, self.journaled, supervisor, queue, clock)
+        self._source = StatusSource(
+            self.stats, self.journaled, self._flusher.outage, supervisor, queue, clock
+        )
         self._report = SelfReport(journal.directory, clock)
 
     @property
@@ -143,6 +151,7 @@ class Recorder:
         await self._queue.join()
 
     async def _finish(self, replaying: "asyncio.Task[None]") -> None:
+        self._dead_journals.stop()
         try:
             await self.flush()
             await replaying  # a stop flushes every journal that it can
@@ -220,11 +229,12 @@ class Recorder:
             )
 
     def _check_room(self) -> None:
-        if len(self.journaled) >= BUFFER_CANDLES_MAX:
-            raise DiskRefusedError(
-                f"buffer: {len(self.journaled)} candles wait for their partitions",
-                "the log names what cannot be merged",
-            )
+        waiting, hint = f"{len(self.journaled)} candles wait for their partitions", "the log says why"
+        if self.journaled.is_full:
+            limit = size_text(self.journaled.bytes_max)
+            raise DiskRefusedError(f"journal: it has reached its limit of {limit}: {waiting}", hint)
+        if self.journaled.in_memory >= BUFFER_CANDLES_MAX:
+            raise DiskRefusedError(f"buffer: {waiting}", hint)
 
     async def _commit(self, group: list[Candle]) -> None:
         started_s = self._clock.monotonic_s()

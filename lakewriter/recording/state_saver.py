@@ -12,6 +12,7 @@ from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, write_rate_limits
 from lakewriter.lake.gaps.ledger import Ledger, save
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.published import publish
+from lakewriter.lake.storage import StoreAwayError
 from lakewriter.rate_limit_state import RateLimitState
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,9 @@ class StateSaver:
                 await asyncio.gather(publishing, return_exceptions=True)
                 raise
             except (LakeError, OSError) as error:
-                if not self._publish_failed:
-                    log.error("ledgers: %s; they are published when the store is back", error)
+                # The flusher logs that the store is away. The ledgers are published once it is back.
+                if not self._publish_failed and not isinstance(error, StoreAwayError):
+                    log.error("ledgers: %s; they are published when the store takes them", error)
                 self._publish_failed = True
             else:
                 self._publish_failed = False

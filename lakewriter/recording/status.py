@@ -245,6 +245,8 @@ class RecorderStatus(msgspec.Struct, frozen=True, kw_only=True):
             the disk refuses writes or hangs. 0 without a commit.
         refusals: commits that the disk refused; each was retried.
         journal_bytes: the size of the journal's segments.
+        journal_bytes_max: recording waits at this size; None of a recorder without the limit.
+        store_away_ms: the time for which the lake's object store has been away; None if it is not.
         buffered: candles in the journal that are not in their partitions yet.
         flushed: candles merged into partitions.
         flushes: flushes that ended.
@@ -307,3 +309,5 @@ class RecorderStatus(msgspec.Struct, frozen=True, kw_only=True):
     explained: int
     unhealable: int
     disk: DiskUse | None
+    journal_bytes_max: int | None = None
+    store_away_ms: int | None = None

@@ -16,6 +16,7 @@ from lakewriter.clock import Clock
 from lakewriter.gap import Reason
 from lakewriter.recording.candle_queue import CandleQueue
 from lakewriter.recording.flushing.journaled_buffer import JournaledBuffer
+from lakewriter.recording.flushing.outage import Outage
 from lakewriter.recording.healing.stats import HealerStats
 from lakewriter.recording.listening.candle_sink import ListenerStats
 from lakewriter.recording.listening.listener import CandleListener
@@ -56,6 +57,7 @@ class StatusSource:
     Args:
         stats: the recorder's own counts.
         journaled: the journal and the buffer.
+        outage: the outage of the lake's object store.
         supervisor: the listeners and the healer.
         queue: the candles that wait for their commit.
         clock: stamps the snapshots.
@@ -65,12 +67,14 @@ class StatusSource:
         self,
         stats: RecorderStats,
         journaled: JournaledBuffer,
+        outage: Outage,
         supervisor: CompletenessSupervisor,
         queue: CandleQueue,
         clock: Clock,
     ) -> None:
         self._stats = stats
         self._journaled = journaled
+        self._outage = outage
         self._supervisor = supervisor
         self._queue = queue
         self._clock = clock
@@ -136,7 +140,13 @@ class StatusSource:
             explained=healing.explained,
             unhealable=healing.unhealable,
             disk=disk,
+            journal_bytes_max=self._journaled.bytes_max,
+            store_away_ms=self._store_away_ms(),
         )
+
+    def _store_away_ms(self) -> int | None:
+        since_s = self._outage.since_s
+        return None if since_s is None else round((self._clock.monotonic_s() - since_s) * 1000)
 
     def _commit_waits_ms(self) -> int:
         since_s = self._stats.committing_since_s

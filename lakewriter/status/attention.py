@@ -14,9 +14,10 @@ from lakewriter.recording.status import CLOCK_OFF_MS, COMMIT_WAITS_MS, TIME_UNKN
 from lakewriter.series import Series
 from lakewriter.status.facts import Attention, LakeStatus
 from lakewriter.status.recorders import RecorderFacts
-from lakewriter.status.wording import are, counted, duration_text, size_text
+from lakewriter.status.wording import are, counted, duration_text
 from lakewriter.subscribed_period import COMMAND_LINE
 from lakewriter.suggested_commands import command_line, subscriptions_command
+from lakewriter.written_size import size_text
 
 # A recorder publishes its status every two seconds, unless it or its disk hangs.
 HANGS_MS = 30_000
@@ -29,6 +30,9 @@ LATE_MS = 60_000
 FULL_BYTES = 100_000_000
 FULL_FILES = 1_000
 FULL_SHARE = 0.01
+
+# An object store that is away for less mends itself.
+AWAY_MS = 60_000
 
 # A recorder confirms its subscriptions every five minutes, and may be restarted in between.
 UNRECORDED_MS = 6 * 60_000
@@ -49,7 +53,9 @@ def attention(status: LakeStatus, lake: str | None) -> tuple[Attention, ...]:
     found += _disk_full(status)
     for fact, own in living:
         found += _hanging(fact, own, status.at_ms)
+        found += _journal_full(own, lake)
         found += _refused(own, status.lake)
+        found += _store_away(own, status.lake, lake)
     found += _dead(status, bool(living), lake)
     for own in statuses:
         found += _time_unknown(own, lake)
@@ -93,8 +99,35 @@ def _hanging(fact: RecorderFacts, own: RecorderStatus, at_ms: int) -> Iterator[A
         )
 
 
+def _is_journal_full(own: RecorderStatus) -> bool:
+    return own.journal_bytes_max is not None and own.journal_bytes >= own.journal_bytes_max
+
+
+def _journal_full(own: RecorderStatus, lake: str | None) -> Iterator[Attention]:
+    if _is_journal_full(own):
+        yield Attention(
+            "journal_full",
+            f"the journal has reached its limit of {size_text(own.journal_bytes_max or 0)}, and recording"
+            f" waits: {counted(own.buffered, 'candle')} of it could not be merged. Candles that are missed"
+            " meanwhile are fetched by REST later",
+            command_line("doctor", lake=lake),
+        )
+
+
+def _store_away(own: RecorderStatus, name: str, lake: str | None) -> Iterator[Attention]:
+    if own.store_away_ms is not None and own.store_away_ms > AWAY_MS:
+        limit = f" of at most {size_text(own.journal_bytes_max)}" if own.journal_bytes_max else ""
+        yield Attention(
+            "store_away",
+            f"{name} has not answered for {duration_text(own.store_away_ms)};"
+            f" {counted(own.buffered, 'candle')} {are(own.buffered)} safe in the journal,"
+            f" {size_text(own.journal_bytes)}{limit}",
+            command_line("doctor", lake=lake),
+        )
+
+
 def _refused(own: RecorderStatus, lake: str) -> Iterator[Attention]:
-    if own.commit_waits_ms > COMMIT_WAITS_MS:
+    if own.commit_waits_ms > COMMIT_WAITS_MS and not _is_journal_full(own):
         yield Attention(
             "disk_refuses",
             f"the disk has taken no candle for {duration_text(own.commit_waits_ms)}; recording waits",

@@ -40,6 +40,8 @@ AttentionKind = Literal[
     "hanging_recorder",
     "disk_full",
     "disk_refuses",
+    "journal_full",
+    "store_away",
     "overdue",
     "unrecorded",
     "time_unknown",

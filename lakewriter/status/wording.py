@@ -1,7 +1,5 @@
 """Numbers in words for people: durations, sizes, and nouns with their number. Pure."""
 
-_SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-
 
 def duration_text(ms: float) -> str:
     """Return a duration in one unit: "26 ms", "4.2 s", "45 s", "12 min", "5 h", "3 days"."""
@@ -15,14 +13,6 @@ def duration_text(ms: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:,.0f} days"
-
-
-def size_text(count: int) -> str:
-    """Return a number of bytes in its largest decimal unit: "812 bytes", "3.1 MB"."""
-    for size, unit in _SIZES:
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return counted(count, "byte")
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

@@ -161,6 +161,15 @@ def _journal(status: RecorderStatus, counters: RecorderCounters) -> Iterator[Met
     )
     yield _counter("commit_refusals", "Commits that the disk refused; each was retried.", status.refusals)
     yield _gauge("journal_bytes", "Size of the journal's segments.", status.journal_bytes)
+    if status.journal_bytes_max is not None:
+        yield _gauge(
+            "journal_bytes_max", "Recording waits at this size of the journal.", status.journal_bytes_max
+        )
+    yield _gauge(
+        "store_away_seconds",
+        "Time for which the lake's object store has been away; 0 if it is not.",
+        (status.store_away_ms or 0) / 1000,
+    )
     yield _gauge("journal_candles", "Candles in the journal that wait for a flush.", status.buffered)
     yield _histogram(
         "flush_duration_seconds",

@@ -4,32 +4,28 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lakewriter.interval import HOUR_MS
 from lakewriter.lake.open import create_lake, open_to_read
 from lakewriter.query.session import run as query
 from lakewriter.sandbox import SandboxOptions, TruthCandle, serve
-from support.fault_proxy import FaultProxy
 from support.lakes import make_lake, rest_candle
 from support.lengths import either
 from support.running import KEY_AND_VALUES, child, plain_rows, run, until
-from support.seaweed import Bucket
+from support.seaweed import Bucket, Seaweed
 
 pytestmark = pytest.mark.slow
 
 KILLS = either(3, 20)
+
+# Simulated seconds per real second. An hour takes six seconds.
+SPEED = 600
 RECORDED = re.compile(r"^recorded (\S+) (\S+) (\S+) (\d{4}-\d\d-\d\d \d\d:\d\d)", re.MULTILINE)
-
-
-@pytest.fixture
-def proxy(bucket: Bucket) -> Iterator[FaultProxy]:
-    """A proxy before SeaweedFS."""
-    started = FaultProxy(bucket.url)
-    yield started
-    started.close()
 
 
 def check_recorded(bucket: Bucket, directory: Path, log: str, truth: Callable[..., TruthCandle]) -> None:
@@ -81,30 +77,35 @@ def test_kills_lose_nothing_and_repeat_nothing(bucket: Bucket, tmp_path: Path) -
     }
 
 
-def test_store_that_is_away(bucket: Bucket, tmp_path: Path, proxy: FaultProxy) -> None:
-    """While the store is away candles wait in the journal; when it is back they are flushed."""
+def test_an_hour_without_the_store(seaweed: Seaweed, bucket: Bucket, tmp_path: Path) -> None:
+    """The store is killed for an hour of the exchange: candles wait in the journal, and the log says so once."""
     log, state = tmp_path / "log", tmp_path / "state"
 
     async def main() -> None:
-        async with serve(SandboxOptions(speed=120, symbols=4)) as sandbox:
+        async with serve(SandboxOptions(speed=SPEED, symbols=4)) as sandbox:
             arguments = [
-                "record", "--log-candles", "spot:*:1m", "--exchange", sandbox.url,
-                "--lake", bucket.uri("lake", proxy.url), "--state-dir", str(state), "--flush-every", "300ms",
+                "record", "--log-candles", "spot:*:1m", "usdt_futures:*:1m", "--exchange", sandbox.url,
+                "--lake", bucket.uri("lake"), "--state-dir", str(state), "--flush-every", "300ms",
+                "--grace", f"{5 * SPEED}s",
             ]  # fmt: skip
             with child(log, *arguments) as recorder:
                 await asyncio.to_thread(recorder.wait_for, "flushed")
-                proxy.away = True
-                await asyncio.to_thread(recorder.wait_for, "stay in the journal")
-                while_away = len(recorder.logged())
-                await asyncio.to_thread(recorder.wait_for, r"(?s)(\nrecorded .*){8}", while_away)
+                away_ms = sandbox.now_ms()
+                seaweed.stop(signal.SIGKILL)
+                await asyncio.to_thread(recorder.wait_for, "candles wait in the journal")
+                await until(lambda: sandbox.now_ms() > away_ms + either(1, 24) * HOUR_MS)
                 assert list(state.glob("_lakewriter/journal/*/*.ndjson"))
-                proxy.away = False
-                back = len(recorder.logged())
-                await asyncio.to_thread(recorder.wait_for, "flushed", back)
+                recorded = len(RECORDED.findall(recorder.logged()))
+                await asyncio.to_thread(seaweed.start)
+                await asyncio.to_thread(recorder.wait_for, "the store is back")
                 assert await asyncio.to_thread(recorder.stop) == 0
+            assert recorded > either(1, 24) * 60 * 8
             check_recorded(bucket, tmp_path, recorder.logged(), sandbox.truth.candle)
 
     asyncio.run(main())
+    said = [line for line in log.read_text().splitlines() if re.search(r" (WARNING|ERROR) ", line)]
+    outage = [line for line in said if "the store" in line]
+    assert len(outage) == 2 and "s3://" in outage[0] and "is back" in outage[1], outage
 
 
 def test_backfill(bucket: Bucket, tmp_path: Path) -> None:

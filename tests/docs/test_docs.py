@@ -27,7 +27,7 @@ from lakewriter.query.macros import MACROS
 from lakewriter.query.output.formats import FORMATS
 from lakewriter.query.statement.guard import TABLES
 from lakewriter.recording import candle_queue, recorder
-from lakewriter.recording.flushing import flusher
+from lakewriter.recording.flushing import flusher, outage
 from lakewriter.sandbox.faults.table import FAULTS
 from lakewriter.subscription import parse_subscription
 from lakewriter.web.app import REQUESTS_PER_S
@@ -184,6 +184,11 @@ def test_limits_are_those_of_the_code() -> None:
     assert rows["queue"] == f"{candle_queue.QUEUE_CANDLES_MAX:,} candles"
     assert rows["buffer"] == f"{recorder.BUFFER_CANDLES_MAX:,} candles"
     assert rows["early flush"] == f"{flusher.FLUSH_CANDLES:,} candles"
+    assert rows["buffer while no candle can be merged"] == f"{flusher.PARK_CANDLES:,} candles"
+    assert rows["journal"].startswith(f"{recorder.JOURNAL_BYTES_MAX // 10**9} GB, ")
+    assert rows["pause while an object store is away"] == (
+        f"{outage.PAUSE_S_MIN:.0f} s, then twice as long, at most {outage.PAUSE_S_MAX:.0f} s"
+    )
     assert rows["journal segment"] == f"{SEGMENT_BYTES_MAX >> 20} MiB"
     assert rows["HTTP"] == f"{CONNECTIONS_MAX} connections, {REQUESTS_PER_S:.0f} requests a second"
     assert rows["patience at a stop"].startswith(f"{recorder.STOP_PATIENCE_S:.0f} s ")

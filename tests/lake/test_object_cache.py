@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lakewriter.errors import UsageError
-from lakewriter.lake.cache_place import SIZE_VARIABLE, CachePlace, cache_place, parse_size
+from lakewriter.lake.cache_place import SIZE_VARIABLE, CachePlace, cache_place, parse_cache_size
 from lakewriter.lake.remote.cache_space import CacheSpace
 from lakewriter.lake.remote.location import locate
 from lakewriter.lake.remote.object_cache import ENTRIES_DIRECTORY, ObjectCache
@@ -394,17 +394,17 @@ def test_processes_share_a_directory(tmp_path: Path) -> None:
 def test_sizes(text: str, size: int) -> None:
     """A size has a unit of bytes; others are one line with an example."""
     if size >= 0:
-        assert parse_size(text) == size
+        assert parse_cache_size(text) == size
     else:
         with pytest.raises(UsageError, match=r"^cache size: '1T' is no size"):
-            parse_size(text)
+            parse_cache_size(text)
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "2 G B", "1e9", "9999TB", "2XB", "inf"])
 def test_texts_that_are_no_size(text: str) -> None:
     """Anything else is refused."""
     with pytest.raises(UsageError, match=r"^cache size: "):
-        parse_size(text)
+        parse_cache_size(text)
 
 
 def test_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def test_a_partition_that_refuses_holds_up_none_of_its_group(
     path.write_bytes(b"PAR1, but no more of it")
     batch = batch_of(SYMBOLS, range(2))
     [outcome] = merge(store, batch)
-    assert outcome == FlushResult({bad: batch[bad]}, 2 * (len(SYMBOLS) - 1), 0)
+    assert outcome == FlushResult({bad: batch[bad]}, 2 * (len(SYMBOLS) - 1), 0, refused=1)
     assert {len(begins(store, symbol)) for symbol in SYMBOLS if symbol != SYMBOLS[5]} == {2}
     assert f"{bad}: 2 candles stay in the journal: {path}: not a readable Parquet file" in caplog.text
     assert path.read_bytes() == b"PAR1, but no more of it"

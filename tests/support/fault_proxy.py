@@ -33,6 +33,7 @@ class FaultProxy(LoopbackServer):
         away: whether every connection is cut, as if the store were down.
         drop_conditions: whether a PUT loses its conditions on the way.
         met: the faults that were played.
+        asked: the number of requests.
     """
 
     def __init__(self, target: str) -> None:  # noqa: C901 - the handler is inside
@@ -41,6 +42,7 @@ class FaultProxy(LoopbackServer):
         self.away = False
         self.drop_conditions = False
         self.met: list[str] = []
+        self.asked = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         proxy, place = self, urlsplit(target)
@@ -49,6 +51,7 @@ class FaultProxy(LoopbackServer):
             def _answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 fault = proxy._next() if self.command == "PUT" else None
+                proxy.asked += 1
                 if proxy.away:
                     self.close_connection = True
                 elif fault in _REFUSALS:

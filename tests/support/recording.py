@@ -18,7 +18,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, Market, served_at
 from lakewriter.partition import partition_at
 from lakewriter.recording.candle_queue import QUEUE_CANDLES_MAX, CandleQueue
-from lakewriter.recording.recorder import Recorder
+from lakewriter.recording.recorder import JOURNAL_BYTES_MAX, Recorder
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
 from lakewriter.sandbox.server import Sandbox
@@ -142,6 +142,7 @@ class OfflineRecorder(Recorder):
         *,
         flush_every_s: float = 3600,
         queue_max: int = 100,
+        journal_bytes_max: int = JOURNAL_BYTES_MAX,
         clock: Clock | None = None,
     ) -> None:
         clock = clock or Clock()
@@ -159,7 +160,15 @@ class OfflineRecorder(Recorder):
             options=OPTIONS,
             clock=clock,
         )
-        super().__init__(store, journal, supervisor, self.queue, flush_every_s=flush_every_s, clock=clock)
+        super().__init__(
+            store,
+            journal,
+            supervisor,
+            self.queue,
+            flush_every_s=flush_every_s,
+            journal_bytes_max=journal_bytes_max,
+            clock=clock,
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         try:

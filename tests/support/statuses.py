@@ -41,6 +41,8 @@ def recorder_status(**fields: Any) -> RecorderStatus:
         "last": None,
         "last_flush": None,
         "disk": None,
+        "journal_bytes_max": None,
+        "store_away_ms": None,
     }
     for field in msgspec.structs.fields(RecorderStatus):
         values.setdefault(field.name, () if "tuple" in str(field.type) else 0)

@@ -30,7 +30,16 @@ from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
 from lakewriter.cli.subscription_options import exchange_option, subscriptions_argument
 from lakewriter.cli.terminal import stderr_is_terminal
 from lakewriter.clock import Clock
-from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration, parse_keep
+from lakewriter.config import (
+    EXAMPLE,
+    FILE_NAME,
+    Config,
+    find_config,
+    load_config,
+    parse_duration,
+    parse_journal_limit,
+    parse_keep,
+)
 from lakewriter.errors import UsageError
 from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.journal import create_journal, journal_name
@@ -60,6 +69,11 @@ log = logging.getLogger(__name__)
     "--flush-every", metavar="DURATION", help="The greatest age of a buffered candle.  [default: 5m]"
 )
 @click.option(
+    "--journal-limit",
+    metavar="SIZE",
+    help="Recording waits at this size of the journal, while the lake takes no candles.  [default: 4GB]",
+)
+@click.option(
     "--heal-limit",
     metavar="DURATION",
     help="Older gaps are not healed.  [default: 7d]",
@@ -85,6 +99,7 @@ def command(
     subscriptions: tuple[str, ...],
     config_path: str | None,
     flush_every: str | None,
+    journal_limit: str | None,
     heal_limit: str | None,
     grace: str | None,
     since: str | None,
@@ -110,7 +125,7 @@ def command(
         config = _config(config_path, subscriptions)
         given = [parse_subscription(text) for text in subscriptions]
         given_options = CommandLineOptions(
-            config_path, given, flush_every, heal_limit, grace, since, exchange
+            config_path, given, flush_every, journal_limit, heal_limit, grace, since, exchange
         )
         settings = given_options.settings(config)
         duration_s = None if duration is None else parse_duration(duration) / 1000
@@ -128,6 +143,7 @@ class Settings(NamedTuple):
 
     subscriptions: list[Subscription]
     flush_every_s: float
+    journal_bytes_max: int
     options: SupervisorOptions
     since_ms: int | None
     summary_every_s: float
@@ -140,6 +156,7 @@ class CommandLineOptions(NamedTuple):
     config_path: str | None
     subscriptions: list[Subscription]
     flush_every: str | None
+    journal_limit: str | None
     heal_limit: str | None
     grace: str | None
     since: str | None
@@ -165,6 +182,7 @@ class CommandLineOptions(NamedTuple):
         return Settings(
             subscriptions,
             parse_duration(_either(self.flush_every, config.flush_every)) / 1000,
+            parse_journal_limit(_either(self.journal_limit, config.journal_limit)),
             options,
             begin_ms(parse_day(since, "--since")),
             parse_duration(config.summary_every) / 1000,
@@ -239,7 +257,13 @@ async def _record(
             clock=clock,
         )
         recorder = Recorder(
-            store, journal, supervisor, queue, flush_every_s=settings.flush_every_s, clock=clock
+            store,
+            journal,
+            supervisor,
+            queue,
+            flush_every_s=settings.flush_every_s,
+            journal_bytes_max=settings.journal_bytes_max,
+            clock=clock,
         )
         log.info(
             "recording %(series)d series into %(lake)s",

@@ -10,8 +10,9 @@ from rich.text import Text
 from lakewriter.errors import printable
 from lakewriter.status.facts import Attention, LakeStatus
 from lakewriter.status.recorders import RecorderFacts
-from lakewriter.status.wording import counted, duration_text, size_text
+from lakewriter.status.wording import counted, duration_text
 from lakewriter.subscribed_period import COMMAND_LINE
+from lakewriter.written_size import size_text
 
 # A wider terminal shows the same lines.
 WIDTH_MAX = 100

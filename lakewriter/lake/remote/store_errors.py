@@ -7,6 +7,7 @@ import re
 import xml.sax.saxutils
 
 from lakewriter.errors import LakeError
+from lakewriter.lake.storage import StoreAwayError, StoreError
 
 # An answer's error: S3, Google and Azure send XML with a code and a message.
 _CODE = re.compile(r"<Code>\s*([^<]*?)\s*</Code>")
@@ -19,6 +20,8 @@ _DEBUG = "\n\nDebug source"
 # The kinds of network errors are only in the debugging text.
 _KIND = re.compile(r"kind: (Connect|Timeout)\b")
 _KINDS = {"Connect": "cannot connect to the store", "Timeout": "no answer in time"}
+# Codes below 500 that say "not now".
+_NOT_NOW = ("SlowDown", "RequestTimeout", "TooManyRequests")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
 _CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -61,7 +64,14 @@ def store_error(uri: str, name: str, error: Exception) -> LakeError:
     if region := _found(_REGION, text):
         hint = f"AWS_REGION={region}, or {uri}?region={region}"
     where = f"{uri}/{name}" if name else uri
-    return LakeError(f"lake: {where}: {reason}", hint)
+    kind = StoreAwayError if _is_away(text, code) else StoreError
+    return kind(f"lake: {where}: {reason}", hint, f"lake: {uri}: {reason}")
+
+
+def _is_away(text: str, code: str) -> bool:
+    """Return whether a request was sent and not served: no answer came, or one that says "not now"."""
+    status = _found(_STATUS, text)
+    return "Error performing" in text and (not status or status[0] == "5" or code in _NOT_NOW)
 
 
 def is_missing_bucket(error: Exception) -> bool:

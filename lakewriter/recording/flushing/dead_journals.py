@@ -1,12 +1,14 @@
 """The replay of dead recorders' journals during a recording."""
 
 import asyncio
+import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal_replay import Replayed, replay_dead
 from lakewriter.lake.lake import LakeStore
+from lakewriter.recording.flushing.outage import PAUSE_S_MAX
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +26,41 @@ class DeadJournals:
     def __init__(self, store: LakeStore) -> None:
         self.unflushed = 0
         self._store = store
+        self._was_away = False
+        self._stopping = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "replay")
 
     async def replay(self) -> None:
-        """Merge the candles of all dead journals, one segment at a time."""
+        """Merge the candles of all dead journals; retry until `stop` while an object store is away."""
+        while await self._is_away():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), PAUSE_S_MAX)
+            if self._stopping.is_set():
+                return
+
+    def stop(self) -> None:
+        """Let the present attempt be the last."""
+        self._stopping.set()
+
+    async def _is_away(self) -> bool:
+        """Merge one segment at a time; return whether the object store is away."""
         loop = asyncio.get_running_loop()
         segments = replay_dead(self._store)
+        self.unflushed = 0
+        is_away = False
         try:
             while replayed := await loop.run_in_executor(self._thread, next, segments, None):
-                log_replayed(replayed)
                 self.unflushed += replayed.waiting
+                if not replayed.is_away:
+                    log_replayed(replayed)
+                elif not self._was_away:
+                    log.error("%s stays, until the store is back: %s", replayed.name, replayed.error)
+                self._was_away |= replayed.is_away
+                is_away = replayed.is_away
         except (LakeError, OSError) as error:
             log.error("journals of dead recorders cannot be read: %s", error)
             self.unflushed += 1
+        return is_away
 
     def close(self) -> None:
         """Stop the thread that merges dead journals."""

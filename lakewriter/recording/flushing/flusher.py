@@ -2,7 +2,8 @@
 
 Rule 1: a segment is deleted only when all its candles are in partitions, or in
 a newer segment. Rule 2: if the journal is lost, the buffer is the last copy. It
-is merged at once, whatever else fails.
+is merged at once, whatever else fails. Rule 3: while no candle can be merged, memory is
+bounded: candles beyond PARK_CANDLES stay in the journal only, until a flush succeeds.
 """
 
 import asyncio
@@ -10,17 +11,27 @@ import logging
 import math
 
 from lakewriter.clock import Clock
+from lakewriter.errors import LakeError
+from lakewriter.lake.format import FORMAT_NAME
 from lakewriter.lake.journal import DiskRefusedError
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.segments import Segment, set_aside
+from lakewriter.lake.storage import StoreAwayError
+from lakewriter.partition import by_partition
 from lakewriter.recording.flushing.buffer import Batch
-from lakewriter.recording.flushing.journaled_buffer import JournaledBuffer
-from lakewriter.recording.flushing.merger import Merger
+from lakewriter.recording.flushing.journaled_buffer import COMMIT_CANDLES_MAX, JournaledBuffer
+from lakewriter.recording.flushing.merger import FlushResult, Merger
+from lakewriter.recording.flushing.outage import Outage
 from lakewriter.recording.status import FlushRecord, RecorderStats
+from lakewriter.written_size import size_text
 
 log = logging.getLogger(__name__)
 
 # A flush starts early at this many candles, which are about 30 MB.
 FLUSH_CANDLES = 50_000
+
+# While no candle can be merged, so many candles are kept in memory.
+PARK_CANDLES = FLUSH_CANDLES
 
 _FLUSH_CHECK_S = 0.25
 
@@ -42,6 +53,7 @@ class Flusher:
 
     Attributes:
         flushing: lock that is held during a flush.
+        outage: the outage of the lake's object store, if it is away.
     """
 
     def __init__(
@@ -54,6 +66,8 @@ class Flusher:
         clock: Clock,
     ) -> None:
         self.flushing = asyncio.Lock()
+        self.outage = Outage()
+        self._store = store
         self._merger = Merger(store)
         self._journaled = journaled
         self._stats = stats
@@ -74,7 +88,16 @@ class Flusher:
             is_rescue = journaled.is_lost and now_s >= rescued_s + RESCUE_EVERY_S
             if is_rescue:
                 rescued_s = now_s
-            if is_due or is_rescue or journaled.unsealed >= FLUSH_CANDLES:
+            if self.outage.lasts and not is_rescue:
+                if self.outage.is_due(now_s):
+                    is_due = not await self._is_still_away()
+                else:
+                    is_due = False
+                    if journaled.in_memory >= PARK_CANDLES:
+                        await self._park()
+            else:
+                is_due = is_due or is_rescue or journaled.unsealed >= FLUSH_CANDLES
+            if is_due:
                 await self.flush()
 
     async def flush(self) -> None:
@@ -94,29 +117,95 @@ class Flusher:
             if sealed.is_lost:
                 waiting = sum(map(len, batch.values()))
                 log.error("journal: segments were deleted or moved; %d candles are kept in memory", waiting)
-            unmerged = await self._merge(batch) if batch else {}
+            # Without a batch, a merge of what was parked shows whether the store is back.
+            result = await self._merge(batch) if batch else FlushResult({}, 0, 0)
+            unmerged = result.unmerged
+            for partition in batch.keys() - unmerged.keys():
+                self._journaled.discard(partition)
             if unmerged and not await self._recommit(batch, unmerged, is_lost=sealed.is_lost):
                 segments = []
+                if self._journaled.in_memory >= PARK_CANDLES and len(unmerged) == len(batch):
+                    self._journaled.park(sealed)
             elif sealed.is_lost:
                 self._journaled.recovered()
             if segments:
                 await self._journaled.drop(segments)
+            if result.away is not None:
+                self._failed(result.away)
+            elif not batch or len(unmerged) < len(batch):
+                await self._flush_parked()
 
     def close(self) -> None:
         """Stop the threads that merge."""
         self._merger.close()
 
-    async def _merge(self, batch: Batch) -> Batch:
-        """Merge a batch, and remove merged candles from the buffer; return the unmerged candles."""
+    async def _is_still_away(self) -> bool:
+        """Ask the store with one request, and return whether it is still away."""
+        try:
+            await asyncio.to_thread(self._store.storage.version, FORMAT_NAME)
+        except StoreAwayError as error:
+            self._failed(error)
+            return True
+        except LakeError:
+            return False  # it answers; the flush shows what it refuses
+        return False
+
+    def _failed(self, error: StoreAwayError) -> None:
+        """Note that the store is away, for the log and for the status."""
+        waiting = f"{len(self._journaled)} candles wait in the journal, which may grow to {size_text(self._journaled.bytes_max)}"
+        self.outage.failed(error, self._clock.monotonic_s(), waiting)
+
+    async def _park(self) -> None:
+        """Move the buffered candles out of memory. Their segments keep them."""
+        async with self.flushing:
+            sealed = await self._journaled.seal()
+            self._journaled.park(sealed)
+            self._journaled.restart_age()
+
+    async def _flush_parked(self) -> None:
+        """Merge what was parked, oldest first, as long as the lake takes it."""
+        journaled = self._journaled
+        while journaled.parked:
+            try:
+                segments = await journaled.read_parked()
+            except OSError as error:
+                lost = journaled.forget_parked()
+                log.error(
+                    "journal: %s: %s; %d candles that waited for the lake may be lost",
+                    error.filename,
+                    error.strerror,
+                    lost.candles,
+                )
+                continue
+            batch = by_partition(candle for segment in segments for candle in segment.candles)
+            result = await self._merge(batch)
+            if result.away is not None:
+                self._failed(result.away)
+                return
+            if result.unmerged and len(result.unmerged) == len(batch):
+                return  # no segment could be dropped
+            rest = [candle for rows in result.unmerged.values() for candle in rows]
+            try:
+                for first in range(0, len(rest), COMMIT_CANDLES_MAX):
+                    await journaled.commit(rest[first : first + COMMIT_CANDLES_MAX])
+            except DiskRefusedError as refused:
+                log.warning("%s; the old segments stay", refused.what)
+                return
+            await asyncio.to_thread(_set_damage_aside, segments)
+            await journaled.drop_parked()
+
+    async def _merge(self, batch: Batch) -> FlushResult:
+        """Merge a batch, and count and log the result."""
         started_s = self._clock.monotonic_s()
-        unmerged, flushed, corrections = await self._merger.merge(batch)
-        for partition in batch.keys() - unmerged.keys():
-            self._journaled.discard(partition)
+        result = await self._merger.merge(batch)
+        if result.away is None:
+            self.outage.ended(self._clock.monotonic_s(), len(self._journaled))
+        unmerged = result.unmerged
         stats = self._stats
-        stats.flushed += flushed
-        stats.corrections += corrections
+        stats.flushed += result.flushed
+        stats.corrections += result.corrections
         stats.flushes += 1
-        stats.unmerged_partitions = len(unmerged)
+        stats.unmerged_partitions = result.refused
         merged = sum(map(len, batch.values())) - sum(map(len, unmerged.values()))
         partitions = len(batch) - len(unmerged)
         took_s = round(self._clock.monotonic_s() - started_s, 3)
@@ -127,7 +216,7 @@ class Flusher:
                 "flushed %(candles)d candles into %(partitions)d partitions in %(seconds).2f s",
                 {"candles": merged, "partitions": partitions, "seconds": took_s},
             )
-        return unmerged
+        return result
 
     async def _recommit(self, batch: Batch, unmerged: Batch, *, is_lost: bool) -> bool:
         """Write unmerged candles to a new segment; return whether the old segments can be dropped.
@@ -144,3 +233,10 @@ class Flusher:
             log.warning("%s; the old segments stay", refused.what)
             return False
         return True
+
+
+def _set_damage_aside(segments: list[Segment]) -> None:
+    for segment in segments:
+        if segment.damage:
+            set_aside(segment)
+            log.error("%s: %d damaged lines, kept in %s.bad", segment.path, segment.damage, segment.path.name)

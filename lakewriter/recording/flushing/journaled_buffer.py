@@ -1,11 +1,15 @@
 """The candles that are durable in the journal and not yet in their partitions.
 
-Rule: journal and buffer are in step. A flush sees each candle in both, or in
+Rule 1: journal and buffer are in step. A flush sees each candle in both, or in
 neither. The event loop never waits for the disk, because one thread writes the
 journal.
+
+Rule 2: while no candle can be merged, candles are parked: their segments keep them, and
+memory does not. So the disk bounds their number, and not the memory.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +20,7 @@ from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal import Journal
+from lakewriter.lake.segments import Segment, read_segment
 from lakewriter.partition import Partition
 from lakewriter.recording.flushing.buffer import Batch, Buffer
 
@@ -39,26 +44,56 @@ class Sealed(NamedTuple):
     is_lost: bool
 
 
+class Parked(NamedTuple):
+    """Candles that are in the journal, and no longer in memory.
+
+    Args:
+        segments: the files that have them, and no other candles.
+        candles: their number.
+    """
+
+    segments: list[Path]
+    candles: int
+
+
 class JournaledBuffer:
     """A journal, and a buffer of the candles in it.
 
     Args:
         journal: the journal; `close` closes it.
         clock: measures the age of candles.
+        bytes_max: the size of the journal at which no candle should be committed.
     """
 
-    def __init__(self, journal: Journal, clock: Clock) -> None:
+    def __init__(self, journal: Journal, clock: Clock, bytes_max: int) -> None:
         self.journal = journal
+        self.bytes_max = bytes_max
         self._buffer = Buffer()
         self._clock = clock
         # Held while some candles are in only one of journal and buffer.
         self._in_step = asyncio.Lock()
         self._journal_is_ahead = False
         self._thread = ThreadPoolExecutor(1, "journal")
+        self._parked: deque[Parked] = deque()
 
     def __len__(self) -> int:
         """Return the number of candles that are not in their partitions yet."""
+        return len(self._buffer) + self.parked
+
+    @property
+    def in_memory(self) -> int:
+        """The number of these candles that are also in memory."""
         return len(self._buffer)
+
+    @property
+    def parked(self) -> int:
+        """The number of these candles that are in the journal only."""
+        return sum(each.candles for each in self._parked)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the journal has reached its limit."""
+        return self.journal.undropped_bytes >= self.bytes_max
 
     @property
     def unsealed(self) -> int:
@@ -94,9 +129,41 @@ class JournaledBuffer:
     async def seal(self) -> Sealed:
         """Start a new segment and a new generation; return the sealed candles and their segments."""
         async with self._in_step:
-            segments = await self._in_thread(self.journal.roll)
+            parked = {path for each in self._parked for path in each.segments}
+            segments = [path for path in await self._in_thread(self.journal.roll) if path not in parked]
             is_lost = self.journal.lost
             return Sealed(self._buffer.seal(), [] if self._journal_is_ahead else segments, is_lost)
+
+    def park(self, sealed: Sealed) -> bool:
+        """Remove sealed candles from memory; their segments keep them. Return whether this was possible.
+
+        Args:
+            sealed: the last seal, of which no candle was merged.
+        """
+        if sealed.is_lost or not sealed.segments:
+            return False
+        for partition in sealed.batch:
+            self._buffer.discard(partition)
+        self._parked.append(Parked(sealed.segments, sum(map(len, sealed.batch.values()))))
+        return True
+
+    async def read_parked(self) -> list[Segment]:
+        """Read the segments that were parked first; return none if nothing is parked.
+
+        Raises:
+            OSError: if a segment is gone or unreadable.
+        """
+        if not self._parked:
+            return []
+        return await asyncio.to_thread(lambda: [read_segment(path) for path in self._parked[0].segments])
+
+    async def drop_parked(self) -> None:
+        """Delete the segments that were parked first. Each of their candles is in a partition, or buffered."""
+        await self.drop(self._parked.popleft().segments)
+
+    def forget_parked(self) -> Parked:
+        """Remove and return what was parked first; its segments stay as they are."""
+        return self._parked.popleft()
 
     async def recommit(self, batch: Batch) -> None:
         """Copy sealed candles to the present segment, to allow the removal of their old segment.

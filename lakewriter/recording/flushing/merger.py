@@ -14,6 +14,7 @@ from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore, Merged
+from lakewriter.lake.storage import StoreAwayError, StoreError
 from lakewriter.partition import Partition
 from lakewriter.recording.flushing.buffer import Batch
 
@@ -33,11 +34,22 @@ class FlushResult(NamedTuple):
         unmerged: candles that could not be merged.
         flushed: candles that are in their partitions now.
         corrections: rows replaced by rows with other prices or volumes.
+        refused: number of partitions that could not be merged for another reason than `away`.
+        away: the error of an object store that is away. The remaining partitions were not
+            tried, and the caller logs it.
     """
 
     unmerged: Batch
     flushed: int
     corrections: int
+    refused: int = 0
+    away: StoreAwayError | None = None
+
+
+class _Away:
+    """The error of a group of which no partition could be merged, because the store is away."""
+
+    error: StoreAwayError | None = None
 
 
 class _Refusal(NamedTuple):
@@ -64,12 +76,21 @@ class Merger:
         Crash: each partition is as before or as after, whole.
         """
         loop = asyncio.get_running_loop()
-        merging = [loop.run_in_executor(self._threads, self._merge_group, group) for group in groups(batch)]
+        found_away = _Away()
+        merging = [
+            loop.run_in_executor(self._threads, self._merge_group, group, found_away)
+            for group in groups(batch)
+        ]
+        away: StoreAwayError | None = None
         unmerged: Batch = {}
         refusals: dict[str, list[tuple[Partition, str]]] = {}
         flushed = corrections = 0
         for merged_group in await asyncio.gather(*merging):
             for partition, merged in merged_group.items():
+                if isinstance(merged, StoreAwayError):
+                    unmerged[partition] = batch[partition]
+                    away = merged
+                    continue
                 if not isinstance(merged, Merged):
                     refusal = _refusal(merged)
                     unmerged[partition] = batch[partition]
@@ -89,19 +110,29 @@ class Merger:
             partition, path = refused[0]
             where = f"{path}: " if path else ""
             log.error("%s%s: %d candles stay in the journal: %s%s", partition, more, waiting, where, reason)
-        return FlushResult(unmerged, flushed, corrections)
+        refused_partitions = sum(map(len, refusals.values()))
+        return FlushResult(unmerged, flushed, corrections, refused_partitions, away)
 
     def close(self) -> None:
         """Stop the threads that merge."""
         self._threads.shutdown()
 
-    def _merge_group(self, group: Batch) -> dict[Partition, Merged | Exception]:
+    def _merge_group(self, group: Batch, away: "_Away") -> dict[Partition, Merged | Exception]:
         """Merge partitions together; return the result or the error of each partition."""
+        if away.error is not None:
+            return dict.fromkeys(group, away.error)
         items = [(partition, to_table(candles)) for partition, candles in group.items()]
-        return dict(zip(group, self._store.merge_many(items), strict=True))
+        results = self._store.merge_many(items)
+        if isinstance(results[-1], StoreAwayError) and all(
+            isinstance(each, StoreAwayError) for each in results
+        ):
+            away.error = results[-1]
+        return dict(zip(group, results, strict=True))
 
 
 def _refusal(error: Exception) -> _Refusal:
+    if isinstance(error, StoreError):
+        return _Refusal(error.reason, "")
     if isinstance(error, LakeError):
         return _Refusal(error.what, "")
     if isinstance(error, OSError):

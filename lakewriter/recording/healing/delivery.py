@@ -7,6 +7,7 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.storage import StoreAwayError
 from lakewriter.partition import by_partition
 from lakewriter.ranges import Range, contains, without
 from lakewriter.recording.healing.schedule import HealTask
@@ -102,9 +103,17 @@ class Delivery:
 
     async def _merge(self, candles: list[Candle]) -> None:
         """Merge candles into their partitions; put candles that cannot be merged on the queue."""
+        is_away = False
         for partition, rows in by_partition(candles).items():
+            if is_away:
+                await self._put(rows)
+                continue
             try:
                 await asyncio.to_thread(self._store.merge, partition, to_table(rows))
+            except StoreAwayError:
+                is_away = True
+                await self._put(rows)
+                continue
             except (LakeError, OSError) as error:
                 log.warning("%s: %s; its candles go through the journal", partition, error)
                 await self._put(rows)

@@ -20,6 +20,7 @@ from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import SurveyResult, survey
+from lakewriter.lake.storage import StoreAwayError
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.ranges import Range, minus, union, within, without
@@ -36,6 +37,9 @@ _SURVEY_SERIES = 50
 
 # Pause between requests for a candle that shows where a series' grid lies.
 _GRID_EVERY_S = 30.0
+
+# Pause between attempts while the object store is away. The flusher logs that.
+_AWAY_PAUSE_S = 15.0
 
 
 class StartupSurvey:
@@ -96,6 +100,7 @@ class StartupSurvey:
             requested = [await self._surveys.get()]
             while not self._surveys.empty():
                 requested.append(self._surveys.get_nowait())
+            surveyed = 0
             try:
                 # The journal is read before any file is listed: a candle that leaves it later is in its partition.
                 unflushed = await asyncio.to_thread(_unflushed, self._store)
@@ -108,6 +113,13 @@ class StartupSurvey:
                         if result is not None:
                             since_ms = expected_since_ms.get(series)
                             self._request_heals(series, stop_ms, result, since_ms, forgotten.get(series, []))
+                    surveyed += len(batch)
+            except StoreAwayError:
+                self.surveying -= surveyed
+                for each in requested[surveyed:]:
+                    self._surveys.put_nowait(each)
+                await asyncio.sleep(_AWAY_PAUSE_S)
+                continue
             except (LakeError, OSError) as error:
                 log.error("the lake cannot be surveyed for missing candles: %s", error)
             self.surveying -= len(requested)
@@ -117,6 +129,10 @@ class StartupSurvey:
             market, until_ms = await self._ended.get()
             try:
                 present = await asyncio.to_thread(_present_series, self._store, market)
+            except StoreAwayError:
+                self._ended.put_nowait((market, until_ms))
+                await asyncio.sleep(_AWAY_PAUSE_S)
+                continue
             except (LakeError, OSError) as error:
                 log.error("the ended series of %s cannot be found: %s", market, error)
                 continue
@@ -154,6 +170,8 @@ class StartupSurvey:
         start_ms = series.grid.floor(stop_ms - self._heal_limit_ms)
         try:
             return survey(self._store, series, start_ms, stop_ms, unflushed)
+        except StoreAwayError:
+            raise  # all series wait
         except (LakeError, OSError) as error:
             log.error("%s: cannot be surveyed for missing candles: %s", series, error)
             return None

@@ -17,7 +17,7 @@ import {
 const FULL_SOON_DAYS = 14;
 
 // Findings that keep candles of a living recorder from the lake.
-const HINDERS = new Set(["hanging_recorder", "disk_full", "disk_refuses", "time_unknown", "unmerged"]);
+const HINDERS = new Set(["hanging_recorder", "disk_full", "disk_refuses", "journal_full", "time_unknown", "unmerged"]);
 
 export class StatusPanel {
   constructor(byId) {
