@@ -15,7 +15,7 @@ from lakewriter.errors import UsageError
 from lakewriter.lake.cache_place import SIZE_VARIABLE, CachePlace, cache_place, parse_cache_size
 from lakewriter.lake.remote.cache_space import CacheSpace
 from lakewriter.lake.remote.location import locate
-from lakewriter.lake.remote.object_cache import ENTRIES_DIRECTORY, ObjectCache
+from lakewriter.lake.remote.object_cache import ENTRIES_DIRECTORY, PAUSE_S, ObjectCache
 from lakewriter.lake.remote.object_store import ObjectStorage
 from lakewriter.lake.storage import StoredBytes
 from lakewriter.lake.warn_once import warn_once
@@ -25,6 +25,8 @@ from support.object_store import Store, environment
 from support.running import PATIENCE_S, python_child
 
 BLOCK = 4096
+# The sum of no entries.
+NOTHING = b"%019d %012d\n" % (0, 0)
 NAME = "market=spot/symbol=币安人生USDT/interval=1d/date=2024-01-01/candles.parquet"
 
 
@@ -204,7 +206,7 @@ def test_files_are_limited(tmp_path: Path) -> None:
     assert there.read("99", '"a" ') is not None
 
 
-@pytest.mark.parametrize("text", [b"", b"x", b"1", b"-\n", b"999999999999 5\n", b"0 0\n", b"\0" * 10])
+@pytest.mark.parametrize("text", [b"", b"x", b"1 1\n", b"%019d %012d\n" % (10**12, 5), NOTHING, b"\0" * 99])
 def test_a_wrong_sum_is_corrected(tmp_path: Path, text: bytes) -> None:
     """Whatever the sum says, an entry is written; a missing or too large sum is counted again."""
     there = cache(tmp_path, bytes_max=1000 * BLOCK)
@@ -214,7 +216,8 @@ def test_a_wrong_sum_is_corrected(tmp_path: Path, text: bytes) -> None:
     usage.write_bytes(text)
     there.write("new", stored(b"x"))
     assert len(entries(tmp_path)) == 4
-    assert usage.read_text() == ("4096 1\n" if text == b"0 0\n" else "16384 4\n")
+    size, files = (4096, 1) if text == NOTHING else (16384, 4)
+    assert usage.read_bytes()[:33] == b"%019d %012d\n" % (size, files)
 
 
 def test_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:
@@ -248,8 +251,10 @@ def test_a_stopped_process_delays_nobody(tmp_path: Path) -> None:
 
 
 def test_no_space_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """On a full disk nothing is written and left, one warning says so, and entries are still read."""
-    there = cache(tmp_path)
+    """On a full disk nothing is left, one warning says so, and entries are read. Later more are written."""
+    now_s = 5.0
+    space = CacheSpace(tmp_path / ENTRIES_DIRECTORY, 1 << 30, free_bytes_min=0)
+    there = ObjectCache(CachePlace(tmp_path, 1 << 30), "lake", space, lambda: now_s)
     there.write("one", stored(b"x"))
     with full_disk(60_000):
         for number in range(5):
@@ -258,6 +263,12 @@ def test_no_space_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert caplog.text.count("cache: ") == 1
     assert f"cache: {tmp_path}: File too large, so nothing is added; name another --cache-dir" in caplog.text
     assert there.read("one", '"a" ') is not None
+    now_s += PAUSE_S - 1
+    there.write("two", stored(b"x"))
+    assert there.read("two", '"a" ') is None
+    now_s += 1
+    there.write("two", stored(b"x"))
+    assert there.read("two", '"a" ') == stored(b"x")
 
 
 def test_space_is_left_for_journals(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lakewriter.lake.durable import is_temporary
-from lakewriter.regular_file import open_lock, read_all
+from lakewriter.regular_file import open_lock
 
 # Maximum number of entries.
 FILES_MAX = 100_000
@@ -43,7 +44,8 @@ _LOCK_PAUSE_S = 0.002
 # The writer of an older temporary file is dead.
 _TEMPORARY_AGE_S = 3600.0
 
-_USAGE_BYTES_MAX = 4096
+_USAGE = re.compile(rb"(\d{19}) (\d{12})\n")
+_USAGE_BYTES = 33
 
 
 class Usage(NamedTuple):
@@ -106,13 +108,11 @@ class CacheSpace:
         with self._lock, self._locked() as fd:
             if fd is None:
                 return False
-            usage = _parse(read_all(fd, "usage", _USAGE_BYTES_MAX))
+            usage = _parse(os.pread(fd, _USAGE_BYTES, 0))
             if usage is None or usage.bytes + new > self._bytes_max or usage.files >= self._files_max:
                 usage = self._remove_oldest(new)
-            text = f"{usage.bytes + new} {usage.files + 1}\n".encode()
-            # A crash in between leaves no number, and the next writer lists the directory.
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, text, 0)
+            # The length never changes: ext4 writes a file to the disk at once if it was truncated.
+            os.pwrite(fd, b"%019d %012d\n" % (usage.bytes + new, usage.files + 1), 0)
         return True
 
     def usage(self) -> Usage:
@@ -179,11 +179,8 @@ def _try_lock(fd: int) -> bool:
 
 
 def _parse(text: bytes) -> Usage | None:
-    try:
-        size, files = map(int, text.split())
-    except ValueError:
-        return None
-    return Usage(size, files)
+    found = _USAGE.fullmatch(text)
+    return Usage(int(found[1]), int(found[2])) if found else None
 
 
 def _on_disk(size: int) -> int:

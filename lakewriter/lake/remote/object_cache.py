@@ -18,10 +18,13 @@ Crash: a temporary file is left, which a later process removes.
 
 import contextlib
 import hashlib
+import math
 import os
 import stat
 import threading
+import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +43,9 @@ ENTRIES_DIRECTORY = "objects-1"
 # The first line: these words, the CRC-32 of all other lines, and their length.
 _MAGIC = b"lakewriter-object 1 "
 _FIRST_LINE = len(_MAGIC) + len("01234567 000000000000\n")
+
+# After a failure nothing is written for this time: the disk may have space again.
+PAUSE_S = 600.0
 
 _ENTRY_BYTES_MAX = FILE_BYTES_MAX + 65_536
 
@@ -81,16 +87,24 @@ class ObjectCache:
         place: the directory, which may not exist, and its limit.
         lake: the lake, its endpoint, region and account, as one text.
         space: counts the entries; None is the usual one.
+        now_s: returns the time of a clock that never goes back, in seconds.
     """
 
-    def __init__(self, place: CachePlace, lake: str, space: CacheSpace | None = None) -> None:
+    def __init__(
+        self,
+        place: CachePlace,
+        lake: str,
+        space: CacheSpace | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._place = place
         self._directory = place.directory / ENTRIES_DIRECTORY
         self._lake = lake
         self._space = space or CacheSpace(self._directory, place.bytes_max)
         self._starting = threading.Lock()
         self._is_readable: bool | None = None  # None is unknown
-        self._is_writable = True
+        self._now_s = now_s
+        self._pause_until_s = -math.inf
 
     def read(self, name: str, version: str) -> StoredBytes | None:
         """Return the cached bytes of a version of an object, or None.
@@ -119,8 +133,8 @@ class ObjectCache:
         return StoredBytes(data, header.version, header.modified_ms)
 
     def write(self, name: str, found: StoredBytes) -> None:
-        """Cache an object. A failure is logged once, and no later object is cached then."""
-        if not strong_e_tag(found.version) or not self._start() or not self._is_writable:
+        """Cache an object. A failure is logged once, and no object is cached for the next PAUSE_S then."""
+        if self._now_s() < self._pause_until_s or not strong_e_tag(found.version) or not self._start():
             return
         header = _Header(self._lake, name, found.version, found.modified_ms)
         start = msgspec.json.encode(header) + b"\n"
@@ -128,11 +142,11 @@ class ObjectCache:
         first = _MAGIC + b"%08x %012d\n" % (checksum, len(start) + len(found.data))
         try:
             if self._space.reserve(len(first) + len(start) + len(found.data)):
-                _write(self._path(name), first + start, found.data)
+                _write(self._path(name), first + start + found.data)
         except FileNotFoundError:
             self._is_readable = None  # somebody removed the directory; the next call creates it
         except OSError as error:
-            self._is_writable = False
+            self._pause_until_s = self._now_s() + PAUSE_S
             warn_once(f"cache: {self._place.directory}: {error.strerror}, so nothing is added; {_OFF}")
 
     def report(self) -> CacheReport:
@@ -170,7 +184,8 @@ class ObjectCache:
             if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 return "other users may write it"  # and so put rows into answers
             with contextlib.suppress(OSError):
-                _write(str(self._directory / "CACHEDIR.TAG"), _TAG, b"", only_new=True)
+                if not (self._directory / "CACHEDIR.TAG").exists():
+                    _write(str(self._directory / "CACHEDIR.TAG"), _TAG)
         except OSError as error:
             return error.strerror or str(error)
         return ""
@@ -204,21 +219,16 @@ def _decode(entry: bytes) -> tuple[_Header, bytes] | None:
         return None
 
 
-def _write(path: str, start: bytes, data: bytes, *, only_new: bool = False) -> None:
+def _write(path: str, data: bytes) -> None:
     """Write a private file beside its place, and rename it. Create its directory if necessary.
 
     Raises:
         OSError: if it cannot be written. No temporary file is left then.
     """
-    if only_new and os.path.exists(path):  # noqa: PTH110 - each object is written here
-        return
     temporary = temporary_name(path)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path.rpartition("/")[0], 0o700)  # noqa: PTH102
+    fd = _create(temporary)
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            write_all(fd, start)
             write_all(fd, data)
         finally:
             os.close(fd)
@@ -227,3 +237,14 @@ def _write(path: str, start: bytes, data: bytes, *, only_new: bool = False) -> N
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108
         raise
+
+
+def _create(path: str, *, is_retry: bool = False) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        if is_retry:
+            raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path.rpartition("/")[0], 0o700)  # noqa: PTH102
+    return _create(path, is_retry=True)
