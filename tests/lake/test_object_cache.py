@@ -112,6 +112,8 @@ def test_identity_of_lakes() -> None:
         identities = [locate(uri).identity for uri in uris]
         assert len(set(identities)) == len(uris)
         assert locate("s3://key:S3CRET@b/lake").identity == identities[0]
+        identities.append(locate("s3://b/lake?endpoint_override=http://user:S3CRET@127.0.0.1:1").identity)
+        assert len(set(identities)) == len(uris) + 1
         assert not any("S3CRET" in identity or "bm9uZQ" in identity for identity in identities)
 
 

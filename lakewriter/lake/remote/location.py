@@ -8,6 +8,7 @@ Only this module knows the parameters, the environment variables and the timeout
 of each store. Credentials of S3 are those of `aws_credentials`.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -77,8 +78,12 @@ class Location(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """A text that two different lakes never share. It has no credentials."""
-        return "\n".join((self.uri, self.endpoint, self.region, self.account))
+        """A text that two different lakes never share. It has no credentials.
+
+        An endpoint may have a password, so it is hashed.
+        """
+        where = "\n".join((self.endpoint, self.region, self.account))
+        return f"{self.uri} {hashlib.blake2b(where.encode(), digest_size=16).hexdigest()}"
 
     @property
     def bucket(self) -> str:
