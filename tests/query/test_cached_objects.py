@@ -15,6 +15,7 @@ from lakewriter.lake.remote.object_cache import ENTRIES_DIRECTORY
 from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import partition_of
 from lakewriter.query.python.reader import Lake, open_lake
+from lakewriter.status.size import REMOTE_FOOTERS_MAX
 from support import running
 from support.full_disk import full_disk
 from support.lakes import add_foreign, make_lake, rest_candle
@@ -266,10 +267,14 @@ def test_refused_listing_is_an_error(store: Store, opened: Lake) -> None:
         opened.query(THREE_DAYS)
 
 
-def command(uri: str, cache: Path, *arguments: str) -> "tuple[str, str, int]":
+def command(uri: str, cache: Path, *arguments: str, stdin: str | None = None) -> "tuple[str, str, int]":
     variables = {name: value for name, value in os.environ.items() if not name.startswith("LAKEWRITER_CACHE")}
     done = running.run(
-        *arguments, "--lake", uri, environment=variables | {"LAKEWRITER_CACHE_DIR": str(cache)}
+        *arguments,
+        "--lake",
+        uri,
+        stdin=stdin,
+        environment=variables | {"LAKEWRITER_CACHE_DIR": str(cache)},
     )
     return done.stdout, done.stderr, done.returncode
 
@@ -291,6 +296,27 @@ def test_commands(store: Store, uri: str, tmp_path: Path) -> None:
     assert '"BTCUSDT"' in first[0]
     assert command(uri, tmp_path / "cache", "coverage", "--json") == first
     assert store.counted()["GET"] == 2 * DAYS - 3 + 2
+
+
+def test_which_commands_use_it(store: Store, uri: str, tmp_path: Path) -> None:
+    """`shell`, `chart` and `gaps` read from the cache, `status` a few footers, `verify` each object of the store."""
+    command(uri, tmp_path / "cache", "query", ALL)
+    gets = {}
+    for name, stdin, *arguments in (
+        ("shell", THREE_DAYS),
+        ("chart", None, "spot:BTCUSDT:5m"),
+        ("gaps", None, "--json"),
+        ("status", None, "--json"),
+        ("verify", None, "--json"),
+    ):
+        store.requests.clear()
+        command(uri, tmp_path / "cache", name, *arguments, stdin=stdin)
+        gets[name] = sum(
+            request.key.endswith(".parquet") for request in store.requests if request.verb == "GET"
+        )
+    assert gets.pop("verify") >= 2 * DAYS
+    assert gets.pop("status") <= REMOTE_FOOTERS_MAX
+    assert gets == {"shell": 0, "chart": 0, "gaps": 0}
 
 
 def test_doctor_shows_the_cache(
