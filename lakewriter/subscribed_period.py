@@ -125,6 +125,34 @@ def with_confirmation(
     return _bounded(sorted((_owed(period, confirmation) for period in after), key=_order))
 
 
+def with_periods(
+    periods: Iterable[SubscribedPeriod], others: Iterable[SubscribedPeriod], alive: frozenset[str]
+) -> list[SubscribedPeriod]:
+    """Return the periods of two lakes, sorted by series and time.
+
+    Two periods of a series with one start are one period, seen at two times. The later
+    one counts. A period of a running recorder stays.
+
+    Args:
+        periods: the periods of the lake that gets the others.
+        alive: journals of its running recorders.
+    """
+    found = list(periods)
+    places = {(period.series, period.start_ms): place for place, period in enumerate(found)}
+    for other in others:
+        place = places.setdefault((other.series, other.start_ms), len(found))
+        if place == len(found):
+            found.append(other)
+        elif found[place].journal not in alive and _is_later(other, found[place]):
+            owed = [each.owed_ms for each in (other, found[place]) if each.owed_ms is not None]
+            found[place] = other._replace(owed_ms=min(owed, default=None))
+    return _bounded(sorted(found, key=_order))
+
+
+def _is_later(one: SubscribedPeriod, other: SubscribedPeriod) -> bool:
+    return (one.seen_ms, not one.is_open) > (other.seen_ms, not other.is_open)
+
+
 def closed_period(period: SubscribedPeriod) -> SubscribedPeriod:
     """Return a dead recorder's open period, closed STOP_MARGIN_MS before its last confirmation."""
     return period._replace(stop_ms=max(period.start_ms, period.seen_ms - STOP_MARGIN_MS))

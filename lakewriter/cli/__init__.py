@@ -38,6 +38,7 @@ COMMANDS = {
     "chart": "Draw the candles of a series, in the terminal or as a picture.",
     "gaps": "Show which candles are missing, and why.",
     "verify": "Check that the stored candles are right.",
+    "copy": "Copy a lake into another one, or merge two; prove the copy.",
     "unsubscribe": "Unsubscribe series of an ended recorder on purpose.",
     "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
     "forget": "Remove candles on purpose, and record it.",
@@ -100,6 +101,17 @@ def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
         escape_stray_logs()
         return chosen
 
+    return click.option(
+        "--lake",
+        metavar="URI",
+        callback=parse,  # the group reads the environment
+        help=f"The lake's root.  [default: {DEFAULT_LAKE}]",
+    )(state_dir_option(function))
+
+
+def state_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--state-dir` to a command. It sets the environment variable that a lake's location reads."""
+
     def set_state_dir(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
         if value == "":
             raise UsageError("--state-dir: is empty", "give a directory")
@@ -108,18 +120,12 @@ def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
             os.environ[STATE_VARIABLE] = value
 
-    function = click.option(
+    return click.option(
         "--state-dir",
         metavar="DIR",
         expose_value=False,
         callback=set_state_dir,
         help="Local journals and ledgers of a lake on an object store.  [default: one for each lake]",
-    )(function)
-    return click.option(
-        "--lake",
-        metavar="URI",
-        callback=parse,  # the group reads the environment
-        help=f"The lake's root.  [default: {DEFAULT_LAKE}]",
     )(function)
 
 

@@ -343,7 +343,7 @@ def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_Fil
             path = f"{directory}/{name}"
             if is_candle_file(name) and (found := store.storage.read(path)) is not None:
                 try:
-                    rows, not_closed = _rows_of(item.partition, found, f"{store.name}/{path}", now_ms)
+                    rows, not_closed = rows_to_fold(item.partition, found, f"{store.name}/{path}", now_ms)
                 except LakeError as error:
                     if path == item.partition.file:
                         raise
@@ -353,7 +353,7 @@ def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_Fil
     return files, refused
 
 
-def _rows_of(partition: Partition, found: StoredBytes, name: str, now_ms: int) -> tuple[pa.Table, int]:
+def rows_to_fold(partition: Partition, found: StoredBytes, name: str, now_ms: int) -> tuple[pa.Table, int]:
     """Return the closed rows of a file, and the number of open ones.
 
     Foreign rows get their end times from the grid.

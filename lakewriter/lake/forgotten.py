@@ -168,6 +168,48 @@ def record_finish(
         _write(store.state_dir, _without_repeats([*others, *done]), unreadable)
 
 
+def unknown_forgotten(known: Iterable[Forgotten], lines: Iterable[Forgotten]) -> list[Forgotten]:
+    """Return the lines of another lake's record that tell more than the known lines."""
+    found = {_removal(line): line for line in known}
+    return [line for line in lines if _removal(line) not in found or _tells_more(line, found[_removal(line)])]
+
+
+def add_forgotten(store: LakeStore, lines: Iterable[Forgotten]) -> None:
+    """Add lines of another lake's record. The call blocks.
+
+    Raises:
+        LakeError: if the record cannot be read.
+        OSError: if the record cannot be written.
+
+    Crash: the old file or the new one is there, whole.
+    """
+    with store.state.exclusive(FORGOTTEN_DIRECTORY):
+        known, unreadable = _read(store.state_dir / FORGOTTEN_FILE)
+        found: dict[tuple[object, ...], Forgotten] = {}
+        for line in [*known, *lines]:
+            before = found.get(_removal(line))
+            if before is None:
+                found[_removal(line)] = line
+            elif _tells_more(line, before):
+                ranges = tuple(limited_ranges([*line.ranges, *before.ranges]))
+                found[_removal(line)] = msgspec.structs.replace(line, ranges=ranges)
+        _write(store.state_dir, found.values(), unreadable)
+
+
+def _removal(line: Forgotten) -> tuple[object, ...]:
+    """Return what the lines of a removal have in common, before it ends and after later ones join it."""
+    return (line.series, line.sources, line.by, line.reason, line.started_ms)
+
+
+def _tells_more(line: Forgotten, other: Forgotten) -> bool:
+    """Return whether a line of a removal has ranges, runs or an end that the other lacks."""
+    return bool(
+        minus(union(line.ranges), other.ranges)
+        or line.runs > other.runs
+        or (other.finished_ms is None and line.finished_ms is not None)
+    )
+
+
 def read_forgotten(root: Path) -> list[Forgotten]:
     """Return the lines of the record, by series and time.
 

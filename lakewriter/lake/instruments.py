@@ -118,6 +118,66 @@ def record_instruments(store: LakeStore, market: str, instruments: Iterable[Inst
         write_durably(path, b"".join(_encode(row) + b"\n" for row in rows))
 
 
+def unknown_instruments(
+    known: Iterable[InstrumentPeriod], periods: Iterable[InstrumentPeriod]
+) -> list[InstrumentPeriod]:
+    """Return the periods of another lake that are not part of a known period."""
+    seen: dict[tuple[str, ...], list[InstrumentPeriod]] = {}
+    for period in known:
+        seen.setdefault(period[:4], []).append(period)
+    return [
+        period
+        for period in periods
+        if not any(
+            each.first_seen_ms <= period.first_seen_ms and period.last_seen_ms <= each.last_seen_ms
+            for each in seen.get(period[:4], ())
+        )
+    ]
+
+
+def add_instruments(store: LakeStore, periods: Iterable[InstrumentPeriod]) -> None:
+    """Add the periods of another lake. Overlapping ones of a symbol become one. The call blocks.
+
+    Raises:
+        OSError: if a file cannot be read or written.
+
+    Crash: each market's file is the old one or the new one, whole; or only the old one
+    is there under its other name.
+    """
+    by_market: dict[str, list[_InstrumentRow]] = {}
+    for period in periods:
+        market, symbol, status, contract_type, onboard_ms, delivery_ms, first_ms, last_ms = period
+        row = _InstrumentRow(symbol, status, first_ms, last_ms, contract_type, onboard_ms, delivery_ms)
+        by_market.setdefault(market, []).append(row)
+    directory = store.state_dir / INSTRUMENTS_DIRECTORY
+    for market, rows in by_market.items():
+        path = directory / f"{market}{_SUFFIX}"
+        with store.state.exclusive(f"{INSTRUMENTS_DIRECTORY}/{market}"):
+            make_directories(store.state_dir, directory)
+            joined = _joined([*_FILE.read_to_replace(path), *rows])
+            write_durably(path, b"".join(_encode(row) + b"\n" for row in joined))
+
+
+def _joined(rows: list[_InstrumentRow]) -> list[_InstrumentRow]:
+    """Return the rows, sorted. Overlapping periods of one symbol, status and type become one."""
+    result: list[_InstrumentRow] = []
+    for row in sorted(
+        rows, key=lambda row: (row.symbol, row.status, row.contract_type, row.first_seen_ms, row.last_seen_ms)
+    ):
+        last = result[-1] if result else None
+        names = (row.symbol, row.status, row.contract_type)
+        if (
+            last is None
+            or (last.symbol, last.status, last.contract_type) != names
+            or last.last_seen_ms < row.first_seen_ms
+        ):
+            result.append(row)
+        elif row.last_seen_ms >= last.last_seen_ms:
+            last.last_seen_ms = row.last_seen_ms
+            last.onboard_ms, last.delivery_ms = row.onboard_ms, row.delivery_ms
+    return sorted(result, key=lambda row: (row.symbol, row.first_seen_ms))
+
+
 def read_instruments(root: Path) -> list[InstrumentPeriod]:
     """Return the periods of all markets, by market, symbol and time.
 

@@ -1,7 +1,7 @@
 """The lake: its storage, its catalogue, and the merge of rows into its partitions.
 
-All rows enter a partition's file through `LakeStore.merge` or `merge_many`. `listing`
-finds the partitions, `storage` replaces files, and `parquet` encodes candles.
+All rows enter a partition's file through `LakeStore.merge` or `merge_many`, or with a
+whole file of another lake through `put_copy`. `listing` finds the partitions, `storage` replaces files, and `parquet` encodes candles.
 """
 
 import contextlib
@@ -82,6 +82,20 @@ class Merged(NamedTuple):
     corrections: int
     written: bool
     disputed: int = 0
+
+
+class Difference(NamedTuple):
+    """The difference that a merge of rows would make to a partition.
+
+    Args:
+        winners: the rows that the merge would add, or put in the place of old ones, sorted.
+        missing: number of winners whose key the partition lacks.
+        disputed: number of other rows that differ from the kept row of their key.
+    """
+
+    winners: pa.Table
+    missing: int
+    disputed: int
 
 
 class _Change(NamedTuple):
@@ -356,6 +370,32 @@ class LakeStore:
         except MERGE_ERRORS as error:
             return error
 
+    def put_copy(self, partition: Partition, data: bytes) -> bool:
+        """Put a whole file of another lake into a partition that has no file of its own.
+
+        Args:
+            data: the file, which the caller has decoded and checked. It has at least one row.
+
+        Returns:
+            whether the file was written. False means that the partition has a file by now.
+
+        Raises:
+            LakeError: if the store refuses.
+            OSError: if the disk refuses.
+
+        Crash: the file is absent or whole; on a disk a temporary file may be left.
+        """
+        checked_partition(partition)
+
+        def put() -> bool:
+            try:
+                self.storage.replace(partition.file, data, None)
+            except ChangedError:
+                return False
+            return True
+
+        return self.with_exclusive_retry(partition, put)
+
     def change_partition(self, partition: Partition, once: Callable[[], T], *, dry_run: bool) -> T:
         """Change a partition's files under its lock, and return the result of `once`.
 
@@ -474,6 +514,21 @@ def _compare(old: pa.Table, new: pa.Table) -> Merged:
     return Merged(
         new.num_rows, new.num_rows - kept.num_rows, int(differs.sum()), int(corrected.sum()), written=True
     )
+
+
+def difference(old: pa.Table, rows: pa.Table) -> Difference:
+    """Return the difference that a merge of rows would make to the rows of a partition.
+
+    Args:
+        old: all rows of the partition, in any order and with duplicates.
+        rows: the rows to merge, one for each key.
+    """
+    old = deduplicate(old)
+    result = deduplicate(pa.concat_tables([old, rows]))
+    was_there = np.isin(int_column(result, "candle_begin_time"), int_column(old, "candle_begin_time"))
+    wins = ~was_there
+    wins[was_there] = _rows_differ(result.filter(pa.array(was_there)), old, tuple(old.column_names))
+    return Difference(result.filter(pa.array(wins)), int((~was_there).sum()), count_disputed(rows, result))
 
 
 def count_disputed(rows: pa.Table, result: pa.Table) -> int:

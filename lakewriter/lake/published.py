@@ -76,6 +76,26 @@ def claim_state(state_dir: Path, lake: str) -> None:
         )
 
 
+def lake_of_state(state_dir: Path) -> str | None:
+    """Return the name of the lake that a state directory belongs to, or None if it belongs to none.
+
+    Raises:
+        LakeError: if its state file is damaged.
+    """
+    found = _read(state_dir)
+    return None if found is None else found.lake
+
+
+def host_of_state(store: LakeStore) -> str:
+    """Return the name of a lake's state directory in published names, or "" for a lake on a disk.
+
+    Raises:
+        LakeError: if its state file is damaged.
+    """
+    found = _read(store.state_dir) if store.is_remote else None
+    return "" if found is None else found.host
+
+
 def publish(store: LakeStore) -> int:
     """Publish the ledgers that changed since the last call; return their number. The call blocks.
 

@@ -27,6 +27,7 @@ from lakewriter.subscribed_period import (
     SubscribedPeriod,
     closed_period,
     with_confirmation,
+    with_periods,
 )
 
 SUBSCRIPTIONS_DIRECTORY = "_lakewriter/subscriptions"
@@ -121,6 +122,32 @@ def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPe
         if ended:
             write_durably(path, b"".join(map(_line, after)))
     return [new for old, new in zip(periods, after, strict=True) if old in ended]
+
+
+def unknown_periods(
+    store: LakeStore, known: Iterable[SubscribedPeriod], periods: Iterable[SubscribedPeriod]
+) -> list[SubscribedPeriod]:
+    """Return the periods of another lake that `add_periods` would add, or put in the place of older ones."""
+    before = list(known)
+    after = with_periods(before, periods, living_recorders(store.state_dir))
+    return sorted(set(after) - set(before))
+
+
+def add_periods(store: LakeStore, periods: Iterable[SubscribedPeriod]) -> None:
+    """Add the subscribed periods of another lake. The call blocks.
+
+    Raises:
+        OSError: if the file cannot be read or written.
+
+    Crash: the old file or the new one is there, whole; or only the old one under its
+    other name.
+    """
+    path = store.state_dir / PERIODS_FILE
+    with store.state.exclusive(SUBSCRIPTIONS_DIRECTORY):
+        make_directories(store.state_dir, path.parent)
+        before = _FILE.read_to_replace(path)
+        after = with_periods(before, periods, living_recorders(store.state_dir))
+        write_durably(path, b"".join(map(_line, after)))
 
 
 def read_periods(root: Path) -> list[SubscribedPeriod]:

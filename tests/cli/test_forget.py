@@ -426,7 +426,7 @@ def test_killed_and_run_again(store, tmp_path):
     wait_until(lambda: not first.exists() or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    for partition, names in store.files():
+    for partition, names, _ in store.files():
         for name in names:
             pq.read_table(store.root / name, partitioning=None)
             assert partition.date is not None

@@ -375,7 +375,7 @@ def test_merge_many_gives_each_partition_its_own_error(store):
     assert [each.added for each in done[3:]] == [1] * len(items)
     for partition, rows in items:
         assert store.read(partition).equals(rows)
-    assert [partition for partition, _ in store.files()] == sorted(
+    assert [partition for partition, *_ in store.files()] == sorted(
         partition for partition, _ in (*items, torn)
     )
     assert path.read_bytes() == b"torn"

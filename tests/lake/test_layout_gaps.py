@@ -176,7 +176,7 @@ def periods(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 def to_mixed_layout(root: Path) -> None:
     """Leave every second row of a period in its file; write the others as files of days."""
     store = LakeStore.local(root)
-    for partition, _ in list(store.files()):
+    for partition, *_ in list(store.files()):
         rows = store.read(partition)
         assert rows is not None
         begins = rows["candle_begin_time"].cast(pa.int64()).to_numpy()

@@ -90,7 +90,7 @@ def merge_candles(store: LakeStore, rows: Iterable[Candle]) -> None:
 def rows_by_plain_files(store: LakeStore) -> list[Candle]:
     """Read all rows of the lake's files without lakewriter."""
     found = []
-    for partition, names in store.files():
+    for partition, names, _ in store.files():
         for name in names:
             table = pq.read_table(store.root / name, partitioning=None)
             found += from_table(table, partition.market, partition.symbol, partition.interval)

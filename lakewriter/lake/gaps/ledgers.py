@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lakewriter.errors import LakeError
-from lakewriter.gap import Gap
+from lakewriter.gap import FINAL, Gap
 from lakewriter.lake.durable import is_temporary, make_directories, sync_directory, write_durably
-from lakewriter.lake.gaps.intervals import State, gap_of, merged_states, without
+from lakewriter.lake.gaps.intervals import Entries, Entry, State, gap_of, merged_states, with_entry, without
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.gaps.log import LedgerFile, read, state_lines
 from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.lake.segments import BAD_SUFFIX
 from lakewriter.lake.warn_once import warn_once
+from lakewriter.ranges import Range, union, within
+from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +107,56 @@ def open_ledger(root: Path, recorder: str) -> Ledger:
                 (directory / name).unlink(missing_ok=True)
         sync_directory(directory)
     return Ledger(path, state, len(lines))
+
+
+def unknown_gaps(known: Iterable[Gap], gaps: Iterable[Gap]) -> list[Gap]:
+    """Return the gaps of another lake that tell more than the known ones.
+
+    A gap is left out if known gaps with reasons that are at least as final cover its range.
+    """
+    ranges: dict[tuple[Series, int], list[Range]] = {}
+    for gap in known:
+        for finality in range(_finality(gap) + 1):
+            ranges.setdefault((gap.series, finality), []).append((gap.start_ms, gap.stop_ms))
+    covered = {key: union(found) for key, found in ranges.items()}
+    return [
+        gap
+        for gap in gaps
+        if within(covered.get((gap.series, _finality(gap)), []), gap.start_ms, gap.stop_ms)
+        != [(gap.start_ms, gap.stop_ms)]
+    ]
+
+
+def _finality(gap: Gap) -> int:
+    return 2 if gap.reason in FINAL else 0 if gap.reason == "pending" else 1
+
+
+def add_gaps(root: Path, recorder: str, gaps: Iterable[Gap]) -> None:
+    """Add gaps of another lake to a ledger that has no living recorder. The call blocks.
+
+    The next recorder takes it over, as the ledger of a dead recorder. Other ledgers stay.
+
+    Args:
+        root: the directory that has `_lakewriter`.
+        recorder: the ledger's name, which no recorder has.
+
+    Raises:
+        OSError: if the ledger cannot be read or written.
+
+    Crash: the old ledger or the new one is there, whole.
+    """
+    directory = root / GAPS_DIRECTORY
+    make_directories(root, directory)
+    path = directory / f"{recorder}{_SUFFIX}"
+    added: dict[Series, Entries] = {}
+    for gap in gaps:
+        entry = Entry(*(getattr(gap, name) for name in Entry._fields))
+        added[gap.series] = with_entry(added.get(gap.series, ()), entry)
+    with _lock_ledgers(directory):
+        states: list[State] = [added]
+        with contextlib.suppress(FileNotFoundError):
+            states.append(read(path).state)
+        write_durably(path, b"".join(state_lines(merged_states(states))))
 
 
 def _remove_taken_over(path: Path, content: LedgerFile) -> None:
