@@ -66,6 +66,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/query.py
 	$(BIN)/python benchmarks/read.py
 	$(BIN)/python benchmarks/remote.py
+	$(BIN)/python benchmarks/store_flush.py --quick
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/periods.py
 	$(BIN)/python benchmarks/cookbook.py

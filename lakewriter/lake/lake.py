@@ -7,6 +7,7 @@ whole file of another lake through `put_copy`. `listing` finds the partitions, `
 import contextlib
 import math
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -56,9 +57,13 @@ MERGE_TRIES_MAX = 20
 BATCH_PARTITIONS_MAX = 64
 BATCH_ROWS_MAX = 1 << 20
 
-# So many merges of a batch may find the store away before the others are not tried. A single
+# So many merges in a row may find the store away before the others are not tried. A single
 # key that the store cannot serve stops no other.
 AWAY_MERGES_MAX = 3
+
+# So many partitions of an object store are joined and encoded at once, each with all its rows in
+# memory. The others wait for the store, with one file each. More would delay other work.
+STORE_JOINS_MAX = 2
 
 # A merge that raises one of these may be retried; other partitions can be merged meanwhile.
 MERGE_ERRORS = (LakeError, OSError, pa.ArrowException, MemoryError)
@@ -141,6 +146,7 @@ class LakeStore:
         self.region = region
         self._has_our_format = False
         self._unflushed: UnflushedCache | None = None
+        self._joins = threading.BoundedSemaphore(STORE_JOINS_MAX)
 
     @classmethod
     def local(cls, root: Path, storage: Storage | None = None) -> Self:
@@ -292,18 +298,19 @@ class LakeStore:
         """
         checked_partition(partition)
         check_rows_inside(partition, int_column(rows, "candle_begin_time"))
-        return self.with_exclusive_retry(partition, lambda: self._merge_once(partition, rows))
+        return self.with_exclusive_retry(partition, lambda: self._merge_once(partition, [rows]))[0]
 
     def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged | Exception]:
         """Merge rows into many partitions; this takes less time than one `merge` for each.
 
-        An error in one partition does not stop the others. If an object store is away, the
-        rest is not tried.
+        An error in one partition does not stop the others. On a disk, the files of a batch
+        (see BATCH_PARTITIONS_MAX) are synced together. On an object store, each partition is
+        read, joined and replaced apart from the others, and many requests are pending. If the
+        store is away, the rest is not tried.
 
         Args:
             items: pairs of a partition and its rows. Rows of one partition are merged in
-                order. A batch (see BATCH_PARTITIONS_MAX) reads and writes each partition
-                once.
+                order. A batch or store reads and writes each partition once.
 
         Returns:
             the result or the error of each merge, in the order of the items.
@@ -311,39 +318,23 @@ class LakeStore:
         Crash: at any step each partition is as before or as after, whole;
         merging the same rows again changes nothing.
         """
+        if self.is_remote:
+            return self._merge_on_store(items)
         results: list[Merged | Exception] = []
         for batch in _batches(items):
             try:
                 results += self._merge_batch(batch)
             except MERGE_ERRORS:
                 # Single merges show which item failed. They change nothing in merged partitions.
-                results += self._merge_each(batch)
-                if all(isinstance(each, StoreAwayError) for each in results[-len(batch) :]):
-                    return results + results[-1:] * (len(items) - len(results))
+                results += [self._merge_or_error(*item) for item in batch]
         return results
-
-    def _merge_each(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged | Exception]:
-        """Merge items one by one, until the store is away. Return that error for the items not tried."""
-        away: list[StoreAwayError] = []
-
-        def merge(item: tuple[Partition, pa.Table]) -> Merged | Exception:
-            if len(away) >= AWAY_MERGES_MAX:
-                return away[0]
-            merged = self._merge_or_error(*item)
-            if isinstance(merged, StoreAwayError):
-                away.append(merged)
-            return merged
-
-        return list(self.storage.in_parallel(merge, items))
 
     def _merge_batch(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
         for partition, rows in items:
             checked_partition(partition)
             check_rows_inside(partition, int_column(rows, "candle_begin_time"))
         self._upgrade_format()
-        parts: dict[Partition, list[pa.Table]] = {}
-        for partition, rows in items:
-            parts.setdefault(partition, []).append(rows)
+        parts = _by_partition(items)
         with self.storage.exclusive(*(partition.path for partition in parts)):
             stored = self.storage.in_parallel(self.storage.read, [partition.file for partition in parts])
             changes = {
@@ -363,6 +354,46 @@ class LakeStore:
             self.merge(partition, rows) if partition.file in overtaken else next(merged[partition])
             for partition, rows in items
         ]
+
+    def _merge_on_store(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged | Exception]:
+        try:
+            self._upgrade_format()  # once, not in each thread
+        except MERGE_ERRORS as error:
+            return [error] * len(items)
+        parts = _by_partition(items)
+        in_a_row: list[StoreAwayError] = []
+        away: list[StoreAwayError] = []
+
+        def merge(partition: Partition) -> Sequence[Merged | Exception]:
+            if away:
+                return away[:1] * len(parts[partition])
+            done = self._merge_parts(partition, parts[partition])
+            if isinstance(done[-1], StoreAwayError):
+                in_a_row.append(done[-1])
+                if len(in_a_row) >= AWAY_MERGES_MAX:
+                    away.append(done[-1])
+            else:
+                in_a_row.clear()
+            return done
+
+        merged = self.storage.in_parallel(merge, parts)
+        results = dict(zip(parts, map(iter, merged), strict=True))
+        return [next(results[partition]) for partition, _ in items]
+
+    def _merge_parts(self, partition: Partition, parts: list[pa.Table]) -> Sequence[Merged | Exception]:
+        """Merge parts of one partition with one replacement; return the result or error of each."""
+        try:
+            checked_partition(partition)
+            for rows in parts:
+                check_rows_inside(partition, int_column(rows, "candle_begin_time"))
+            if _are_first(partition, parts):
+                # Then the partition is likely new, and its file need not be looked for first.
+                with contextlib.suppress(ChangedError):
+                    return self._replace(partition, parts, None)
+            return self.with_exclusive_retry(partition, lambda: self._merge_once(partition, parts))
+        except MERGE_ERRORS as error:
+            # Single merges show which part failed.
+            return [self._merge_or_error(partition, rows) for rows in parts] if len(parts) > 1 else [error]
 
     def _merge_or_error(self, partition: Partition, rows: pa.Table) -> Merged | Exception:
         try:
@@ -448,11 +479,17 @@ class LakeStore:
         with self.storage.exclusive(partition.path):
             self.storage.sweep(partition.path, math.inf)
 
-    def _merge_once(self, partition: Partition, rows: pa.Table) -> Merged:
-        change = self._change(partition, [rows], self.storage.read(partition.file))
+    def _merge_once(self, partition: Partition, parts: Sequence[pa.Table]) -> list[Merged]:
+        return self._replace(partition, parts, self.storage.read(partition.file))
+
+    def _replace(
+        self, partition: Partition, parts: Sequence[pa.Table], found: StoredBytes | None
+    ) -> list[Merged]:
+        with self._joins if self.is_remote else contextlib.nullcontext():
+            change = self._change(partition, parts, found)
         if change.replacement is not None:
             self.storage.replace(*change.replacement)
-        return change.merged[0]
+        return change.merged
 
     def _change(self, partition: Partition, parts: Sequence[pa.Table], found: StoredBytes | None) -> _Change:
         table = None if found is None else decode(found.data, f"{self.name}/{partition.file}")
@@ -465,6 +502,19 @@ class LakeStore:
         replaced, version = (found.data, found.version) if found else (None, None)
         data = encode_next(table, partition, replaced)
         return _Change(done, Replacement(partition.file, data, version))
+
+
+def _are_first(partition: Partition, parts: Sequence[pa.Table]) -> bool:
+    """Return whether the partition's period begins with one of the rows."""
+    begins = (int_column(rows, "candle_begin_time") for rows in parts)
+    return any(partition.start_ms in each for each in begins)
+
+
+def _by_partition(items: Sequence[tuple[Partition, pa.Table]]) -> dict[Partition, list[pa.Table]]:
+    parts: dict[Partition, list[pa.Table]] = {}
+    for partition, rows in items:
+        parts.setdefault(partition, []).append(rows)
+    return parts
 
 
 def _batches(items: Sequence[tuple[Partition, pa.Table]]) -> Iterator[Sequence[tuple[Partition, pa.Table]]]:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -60,6 +61,8 @@ class ObjectStorage:
         self._store = location.store
         self._prefix = location.prefix
         self._process = os.getpid()
+        # Several threads of a recorder may each have many requests pending.
+        self._requests = threading.BoundedSemaphore(PENDING_MAX)
         writer = f"{_ascii(socket.gethostname())}-{self._process}"
         self._writer = ConditionalWriter(self._store, self._uri, self._prefix, writer)
 
@@ -255,8 +258,13 @@ class ObjectStorage:
                 f"lake: {self._uri}: it was opened before this process was forked",
                 "multiprocessing.get_context('spawn')",
             )
+
+        def limited() -> T:
+            with self._requests:
+                return work()
+
         try:
-            return run_apart(work)
+            return run_apart(limited)
         except (BaseError, OSError) as error:
             raise store_error(self._uri, name, error) from None
 

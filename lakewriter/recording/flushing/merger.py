@@ -46,12 +46,6 @@ class FlushResult(NamedTuple):
     away: StoreAwayError | None = None
 
 
-class _Away:
-    """The error of a group of which no partition could be merged, because the store is away."""
-
-    error: StoreAwayError | None = None
-
-
 class _Refusal(NamedTuple):
     """The reason why a partition was not merged, and the file that caused it; "" if unknown."""
 
@@ -76,11 +70,9 @@ class Merger:
         Crash: each partition is as before or as after, whole.
         """
         loop = asyncio.get_running_loop()
-        found_away = _Away()
-        merging = [
-            loop.run_in_executor(self._threads, self._merge_group, group, found_away)
-            for group in groups(batch)
-        ]
+        # A store's merge limits itself, and groups would make it wait for the last reply of each.
+        together = [batch] if self._store.is_remote and batch else groups(batch)
+        merging = [loop.run_in_executor(self._threads, self._merge_group, group) for group in together]
         away: StoreAwayError | None = None
         unmerged: Batch = {}
         refusals: dict[str, list[tuple[Partition, str]]] = {}
@@ -117,17 +109,10 @@ class Merger:
         """Stop the threads that merge."""
         self._threads.shutdown()
 
-    def _merge_group(self, group: Batch, away: "_Away") -> dict[Partition, Merged | Exception]:
+    def _merge_group(self, group: Batch) -> dict[Partition, Merged | Exception]:
         """Merge partitions together; return the result or the error of each partition."""
-        if away.error is not None:
-            return dict.fromkeys(group, away.error)
         items = [(partition, to_table(candles)) for partition, candles in group.items()]
-        results = self._store.merge_many(items)
-        if isinstance(results[-1], StoreAwayError) and all(
-            isinstance(each, StoreAwayError) for each in results
-        ):
-            away.error = results[-1]
-        return dict(zip(group, results, strict=True))
+        return dict(zip(group, self._store.merge_many(items), strict=True))
 
 
 def _refusal(error: Exception) -> _Refusal:
