@@ -44,9 +44,10 @@ from lakewriter.interval import INTERVALS
 from lakewriter.lake.durable import is_temporary, write_durably
 from lakewriter.lake.foreign_rows import decode_foreign
 from lakewriter.lake.lake import LakeStore, check_rows_inside, count_disputed
-from lakewriter.lake.listing import PartitionDirs
+from lakewriter.lake.listing import PartitionDirs, candle_files
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
+from lakewriter.lake.remote.object_cache import strong_e_tag
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import StoredBytes
 from lakewriter.partition import Partition, is_candle_file
@@ -114,7 +115,10 @@ class CompactionPlan(NamedTuple):
 
 
 def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
-    """Return the partitions to compact. No candle file is opened."""
+    """Return the partitions to compact. No candle file is opened.
+
+    On an object store this takes the requests of the listing, and no other.
+    """
     known = read_verified(store)
     work, in_order = [], []
 
@@ -122,7 +126,13 @@ def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> Compacti
         """Return the earlier check of a partition, if it still holds."""
         file = found.partition.file
         checked = known.get(file)
-        if checked is None or list(_ours_to_see(store, found)) != [file]:
+        if checked is None:
+            return None
+        if found.versions:
+            e_tag = strong_e_tag(found.versions.get(file, ""))
+            is_same = len(found.versions) == 1 and e_tag and e_tag == strong_e_tag(checked.version)
+            return checked if is_same else None
+        if list(_ours_to_see(store, found)) != [file]:
             return None
         return checked if store.storage.version(file) == checked.version else None
 
@@ -338,18 +348,16 @@ def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_Fil
         LakeError: if the partition's own file cannot be folded.
     """
     files, refused = [], []
-    for directory in item.directories:
-        for name in store.storage.entries(directory).files:
-            path = f"{directory}/{name}"
-            if is_candle_file(name) and (found := store.storage.read(path)) is not None:
-                try:
-                    rows, not_closed = rows_to_fold(item.partition, found, f"{store.name}/{path}", now_ms)
-                except LakeError as error:
-                    if path == item.partition.file:
-                        raise
-                    refused.append(error.what)
-                else:
-                    files.append(_FileToFold(path, found.version, found.data, rows, not_closed))
+    for path in item.versions or candle_files(store.storage, item.directories):
+        if (found := store.storage.read(path)) is not None:
+            try:
+                rows, not_closed = rows_to_fold(item.partition, found, f"{store.name}/{path}", now_ms)
+            except LakeError as error:
+                if path == item.partition.file:
+                    raise
+                refused.append(error.what)
+            else:
+                files.append(_FileToFold(path, found.version, found.data, rows, not_closed))
     return files, refused
 
 

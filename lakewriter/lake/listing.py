@@ -36,10 +36,13 @@ class PartitionDirs(NamedTuple):
         directories: paths relative to the root. The first is the partition's own, which may
             not exist. The others are percent-encoded by another program, or of other days
             of the period.
+        versions: the candle files in the directories with their versions, as in
+            `PartitionFiles`; only an object store lists them here.
     """
 
     partition: Partition
     directories: tuple[str, ...]
+    versions: Mapping[str, str] = NO_VERSIONS
 
 
 class PartitionFiles(NamedTuple):

@@ -78,7 +78,7 @@ def presence_of(store: LakeStore, series: Series, unflushed: Iterable[Candle] = 
     if not series.symbol.isascii():
         # Other programs percent-encode such a symbol in the directory's name.
         wanted = PartitionFilter((series.market,), (series.symbol,), (series.interval,))
-        found = {partition.date.isoformat(): names for partition, names in store.partitions(wanted)}
+        found = {each.partition.date.isoformat(): each.directories for each in store.partitions(wanted)}
         return Presence(store, series, found, unflushed)
     directory = series_path(series)
     days = {}

@@ -86,7 +86,7 @@ def _partitions(
 ) -> Iterator[tuple[Partition, Sequence[str], Mapping[str, str]]]:
     """Yield partitions, their directories, and their files with versions, or no files if they are not listed."""
     if not store.is_remote:
-        for partition, directories in store.partitions(wanted):
+        for partition, directories, _ in store.partitions(wanted):
             yield partition, directories, NO_VERSIONS
         return
     for found in store.files(wanted):

@@ -152,7 +152,7 @@ def _missing_days(store: LakeStore, left: list[Series], wanted: NamedSelection, 
     for series in left:
         only = PartitionFilter((series.market,), (series.symbol,), (series.interval,))
         in_journal = {day for of_series, day in unflushed if of_series == series}
-        periods = {partition.date for partition, _ in store.partitions(only)}
+        periods = {found.partition.date for found in store.partitions(only)}
         periods |= {period_date(series.interval, day) for day in in_journal}
         if wanted.keep_days(series.interval, sorted(map(str, periods))):
             return ""

@@ -72,7 +72,9 @@ def series_partitions(
     """Yield each series that has candle files, with its partitions, sorted by day."""
     found = store.partitions(selection)
     for series, of_series in groupby(found, key=lambda dirs: dirs.partition.series):
-        partitions = [dirs for dirs in of_series if candle_files(store.storage, dirs.directories)]
+        partitions = [
+            dirs for dirs in of_series if dirs.versions or candle_files(store.storage, dirs.directories)
+        ]
         if partitions:
             yield series, partitions
 

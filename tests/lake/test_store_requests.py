@@ -10,18 +10,25 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from lakewriter.candle import to_table
+from lakewriter.cli import cli
+from lakewriter.lake.compact import CompactionResult, compact_partitions, plan_compaction, write_verified
 from lakewriter.lake.lake import LakeStore, Merged
-from lakewriter.lake.open import create_lake
+from lakewriter.lake.open import create_lake, open_to_read
 from lakewriter.lake.prefetch import PENDING_MAX
+from lakewriter.lake.published import publish
+from lakewriter.market import MARKETS
 from lakewriter.partition import Partition
 from support.lakes import rest_candle
 from support.object_store import Request, Store
 
 DAY = date(2024, 6, 30)
 PARTITIONS = 12
+NOW_S = 2_000_000_000.0
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,7 @@ def test_flush_within_a_day(lake: LakeStore, server: Store) -> None:
 
 
 def test_flush_of_known_candles(lake: LakeStore, server: Store) -> None:
-    """Candles that are in the lake take a GET for each partition, as of a second recorder."""
+    """Candles that are in the lake take a GET for each partition, and no PUT."""
     merge(lake, 5, 6)
     counted(server)
     merge(lake, 6)
@@ -138,3 +145,89 @@ def test_requests_at_once(lake: LakeStore, server: Store) -> None:
         for thread in threads:
             thread.join()
     assert full.is_set() and most[0] == PENDING_MAX
+
+
+def compact(lake: LakeStore) -> list[CompactionResult]:
+    """Compact the lake as the command does."""
+    todo = plan_compaction(lake)
+    done = [*todo.in_order, *compact_partitions(lake, todo.work, NOW_S)]
+    write_verified(lake, done, everything=True)
+    assert not [each.error for each in done if each.error]
+    return done
+
+
+# A listing of each market, of each symbol of the one that has some, and of each series.
+LISTINGS = len(MARKETS) + 2 * (PARTITIONS + 1)
+
+
+def test_compaction(lake: LakeStore, server: Store) -> None:
+    """The first compaction reads each partition once; a later one reads only what changed."""
+    merge(lake, 5)
+    counted(server)
+    assert len(compact(lake)) == PARTITIONS + 1
+    assert counted(server) == {"LIST": LISTINGS, "GET": PARTITIONS + 1}
+    assert len(compact(lake)) == PARTITIONS + 1
+    assert counted(server) == {"LIST": LISTINGS}
+    merge(lake, 6, partitions=3)
+    counted(server)
+    assert len(compact(lake)) == PARTITIONS + 1
+    assert counted(server) == {"LIST": LISTINGS, "GET": 3}
+
+
+def test_compaction_sees_foreign_files(lake: LakeStore, server: Store) -> None:
+    """A file that another program adds to a verified partition is read, folded and deleted."""
+    merge(lake, 5, partitions=1)
+    compact(lake)
+    (partition, rows), *_ = items(6, partitions=1)
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink)
+    foreign = f"{partition.path}/of-spark.parquet"
+    server.put(f"test_compaction_sees_foreign_files/{foreign}", sink.getvalue().to_pybytes())
+    counted(server)
+    assert [each.files_removed for each in compact(lake) if each.rewritten] == [(foreign,)]
+    # The own and the foreign file are read. The foreign one is looked at before its deletion, a POST.
+    found = counted(server)
+    assert found.pop("LIST") == len(MARKETS) + 2 * 2
+    assert found == {"GET": 2, "PUT": 1, "HEAD": 1, "POST": 1}
+    assert lake.read(partition) == to_table([rest_candle(5), rest_candle(6)])
+
+
+def test_publication(lake: LakeStore, server: Store) -> None:
+    """A publication asks the store only if a ledger changed: one look and one PUT for each."""
+    publish(lake)
+    server.requests.clear()
+    assert publish(lake) == 0
+    assert counted(server) == {}
+    ledger = lake.state_dir / "_lakewriter/gaps/a.ndjson"
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    for line in ("one\n", "two\n"):
+        with ledger.open("a") as file:
+            file.write(line)
+        assert publish(lake) == 1
+        assert counted(server) == {"HEAD": 1, "PUT": 1}
+        assert publish(lake) == 0
+        assert counted(server) == {}
+
+
+def test_opening(lake: LakeStore, server: Store) -> None:
+    """A recorder's start takes a listing, two reads of lake.json, and a probe with its first merge."""
+    uri = server.uri("test_opening")
+    again = create_lake(uri, "test")
+    assert counted(server) == {"LIST": 1, "GET": 2}
+    again.merge_many(items(0, partitions=1))
+    # Three reads are of the format and of the probe's key after each write that must fail.
+    assert counted(server) == {"PUT": 4 + 1, "GET": 2 + 1, "POST": 1}
+    open_to_read(uri)
+    assert counted(server) == {"LIST": 1, "GET": 1}
+
+
+def test_coverage(lake: LakeStore, server: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coverage lists the ledgers and the lake, and reads each file once: later it is in the cache."""
+    monkeypatch.setenv("LAKEWRITER_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("LAKEWRITER_CACHE_SIZE", "1GB")
+    merge(lake, 5)
+    counted(server)
+    for files in (PARTITIONS + 1, 0):
+        CliRunner().invoke(cli, ["coverage", "--lake", server.uri("test_coverage")])
+        # The lake is opened by one LIST and one GET. Four directories have ledgers, and none is there.
+        assert counted(server) == {"LIST": 1 + 4 + LISTINGS, "GET": 1 + files}

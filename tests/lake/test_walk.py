@@ -65,7 +65,7 @@ def test_files_filtered(store, wanted, expected):
     for partition in MANY:
         put(store, partition.file)
     assert [found.partition for found in store.files(wanted)] == expected
-    assert [partition for partition, _ in store.partitions(wanted)] == expected
+    assert [found.partition for found in store.partitions(wanted)] == expected
 
 
 def test_foreign_names(store):

@@ -445,7 +445,7 @@ def test_a_longer_candle_that_does_not_add_up(
     """Each column of a longer candle is compared with the shorter ones, and the finding names the column."""
     series = Series("spot", "BTCUSDT", interval)
     at = {"1h": 24, "3d": 1, "1w": 1, "1mo": 0}[interval]
-    [(partition, _)] = months.partitions(PartitionFilter(intervals=(interval,)))
+    [(partition, *_)] = months.partitions(PartitionFilter(intervals=(interval,)))
     begin_ms = int(int_column(months.read(partition), "candle_begin_time")[at])
     rewrite(months, partition, from_row(at, change))
     report = VerifyReport(10)

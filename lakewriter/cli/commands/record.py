@@ -49,6 +49,7 @@ from lakewriter.recording.candle_queue import CandleQueue
 from lakewriter.recording.recorder import Recorder
 from lakewriter.recording.retention import Retention
 from lakewriter.recording.status import RecorderStatus
+from lakewriter.recording.store_requests import puts_a_month
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
 from lakewriter.subscribed_period import COMMAND_LINE, RecorderId
@@ -265,10 +266,15 @@ async def _record(
             journal_bytes_max=settings.journal_bytes_max,
             clock=clock,
         )
-        log.info(
-            "recording %(series)d series into %(lake)s",
-            {"series": len(subscribed.resolve().listened), "lake": store.name},
-        )
+        listened = subscribed.resolve().listened
+        log.info("recording %(series)d series into %(lake)s", {"series": len(listened), "lake": store.name})
+        if store.is_remote:
+            log.info(
+                "flushes take at most %(requests)s PUT requests a month; a longer --flush-every takes fewer",
+                {
+                    "requests": f"{puts_a_month([each.interval for each in listened], settings.flush_every_s):,}"
+                },
+            )
         history = None
         if settings.since_ms is not None:
             history = BackgroundBackfill(

@@ -85,7 +85,8 @@ class RemoteCatalogue:
     def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
         """Yield every partition that has files, sorted by path."""
         for partition, objects in self._found(wanted):
-            yield PartitionDirs(partition, _directories(each.name for each in objects))
+            versions = {each.name: each.version for each in objects}
+            yield PartitionDirs(partition, _directories(versions), versions)
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
         """Yield every partition that has files, and the size of each file in bytes. No file is opened."""
