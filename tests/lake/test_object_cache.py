@@ -388,7 +388,8 @@ def test_processes_share_a_directory(tmp_path: Path) -> None:
         printed = [process.communicate(timeout=PATIENCE_S)[0].split() for process in started]
     assert [wrong for _, wrong in printed] == ["0", "0", "0"]
     assert any(int(hits) for hits, _ in printed)
-    assert sum(path.stat().st_blocks * 512 for path in entries(tmp_path)) <= 200 * BLOCK
+    # A count of the entries may miss those that the two others are about to write.
+    assert sum(path.stat().st_blocks * 512 for path in entries(tmp_path)) <= (200 + 2 * 6) * BLOCK
     assert not [path for path in entries(tmp_path) if path.name.startswith(".")]
 
 

@@ -1,9 +1,10 @@
 """The space of a cache directory: its bytes and files are counted, and the entries unused for longest removed.
 
 Strategy: one small file has the sum of all entries. A writer adds its entry to the sum
-before it writes the entry, so the sum is never too small. Replaced entries make it too
-large. At the limit the directory is listed, which corrects the sum, and old entries are
-removed until a tenth of the limit is free.
+before it writes the entry. Replaced entries make the sum too large. At the limit the
+directory is listed, which corrects the sum, and old entries are removed until a tenth of
+the limit is free. The sum then lacks entries that other threads are about to write; they
+fit into that tenth.
 
 Each change of the sum holds a lock. A writer that does not get the lock in time does not
 write its entry.
@@ -156,18 +157,19 @@ class CacheSpace:
     def _entries(self) -> Iterator[_Entry]:
         """Yield all entries and new temporary files. Old temporary files are removed."""
         since_ns = time.time_ns() - int(_TEMPORARY_AGE_S * 1e9)
-        for directory in os.scandir(self._directory):
-            if not directory.is_dir(follow_symlinks=False):
-                continue
-            for entry in os.scandir(directory):
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                    if is_temporary(entry.name) and status.st_mtime_ns < since_ns:
-                        os.unlink(entry.path)  # noqa: PTH108
-                        continue
-                except FileNotFoundError:
-                    continue  # removed or renamed meanwhile
-                yield _Entry(status.st_mtime_ns, _on_disk(status.st_size), entry.path)
+        with os.scandir(self._directory) as found:
+            directories = [each.path for each in found if each.is_dir(follow_symlinks=False)]
+        for directory in directories:
+            with os.scandir(directory) as found:
+                for entry in found:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                        if is_temporary(entry.name) and status.st_mtime_ns < since_ns:
+                            os.unlink(entry.path)  # noqa: PTH108
+                            continue
+                    except FileNotFoundError:
+                        continue  # removed or renamed meanwhile
+                    yield _Entry(status.st_mtime_ns, _on_disk(status.st_size), entry.path)
 
 
 def _try_lock(fd: int) -> bool:
