@@ -4,6 +4,8 @@
 # make test-all   the same in long forms; takes half an hour
 # make torture   kills and faults at random for ten minutes, and an auditor;
 #                TORTURE_ARGS=--all-intervals does it over a new year, beside backfills
+# make two-recorders   five minutes of two recorders on one lake, killed at random;
+#                TWO_ARGS='--lake s3' does it on SeaweedFS, --gone loses a host for good
 # make endure    twenty minutes of an exchange that does everything wrong
 # make history   years from an archive that lies, interrupted again and again
 # make fuzz   two hours of coverage-guided fuzzing of frames and journal lines
@@ -15,7 +17,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo unit test test-all torture endure history fuzz check format docs bench clean
+.PHONY: demo unit test test-all torture two-recorders endure history fuzz check format docs bench clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
@@ -31,6 +33,9 @@ test-all: $(VENV)/.installed-dev
 
 torture: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python -m crash.torture $(TORTURE_ARGS)
+
+two-recorders: $(VENV)/.installed-dev
+	PYTHONPATH=tests $(BIN)/python -m crash.two_recorders $(TWO_ARGS)
 
 endure: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python -m crash.endurance $(ENDURE_ARGS)

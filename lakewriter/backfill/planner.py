@@ -32,6 +32,7 @@ from lakewriter.gap import FINAL
 from lakewriter.lake.gaps.ledgers import read_reported
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
+from lakewriter.lake.published import current_ledgers
 from lakewriter.market import MARKETS
 from lakewriter.ranges import Range, minus, union
 from lakewriter.series import Series
@@ -235,7 +236,9 @@ class Planner:
 def _settled(store: LakeStore) -> dict[Series, list[Range]]:
     """Return the ranges with a final reason in any ledger."""
     ranges_by_series: dict[Series, list[Range]] = {}
-    for reported in read_reported(store.state_dir):
+    with current_ledgers(store) as root:
+        known = read_reported(root)
+    for reported in known:
         if reported.gap.reason in FINAL:
             ranges_by_series.setdefault(reported.gap.series, []).append(
                 (reported.gap.start_ms, reported.gap.stop_ms)

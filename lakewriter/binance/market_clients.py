@@ -96,6 +96,11 @@ class MarketClients:
         """The pools of request weight of the markets used so far."""
         return list(self._pools.values())
 
+    def exchange_ms(self) -> int | None:
+        """Return the exchange's time, or None if no market's time is known."""
+        known = [client.time.now_ms() for client in self._clients.values() if client.time.known]
+        return min(known, default=None)
+
     def rate_limit_state(self) -> RateLimitState:
         """Return the state for the next process."""
         wall_s = self._clock.wall_us() / 1_000_000

@@ -7,12 +7,14 @@ from itertools import chain
 
 import msgspec
 
+from lakewriter.clock import present_ms
 from lakewriter.errors import LakeError, UsageError
-from lakewriter.lake.journal_directories import living_recorders
+from lakewriter.lake.host_reports import living_anywhere
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import presence_of
 from lakewriter.lake.presence_many import known_series
+from lakewriter.lake.published import current_ledgers
 from lakewriter.partition import day_of
 from lakewriter.series import Series
 
@@ -68,11 +70,17 @@ def check_not_empty(command: str, store: LakeStore, partition_filter: PartitionF
             f"it has days from {days[0]} to {days[-1]}" if days else "it has no day yet",
         )
     # A series that was unsubscribed before its first candle has nothing to show.
-    if not living_recorders(store.state_dir) and not store.series():
+    if not store.series() and not _is_recorded(store):
         raise LakeError(
             f"{command}: {store.name} has no candles, and no recorder writes to it",
             "lakewriter record spot:BTCUSDT:1m, or name another --lake",
         )
+
+
+def _is_recorded(store: LakeStore) -> bool:
+    """Return whether a recorder of any host lives."""
+    with current_ledgers(store) as root:
+        return bool(living_anywhere(store, root, present_ms()))
 
 
 def _days_with_candles(store: LakeStore, partition_filter: PartitionFilter) -> list[date]:

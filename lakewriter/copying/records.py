@@ -21,7 +21,7 @@ from lakewriter.lake.instruments import (
 )
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.lake.published import host_of_state, publish
+from lakewriter.lake.published import host_name, publish
 from lakewriter.lake.subscriptions import add_periods, read_periods, unknown_periods
 from lakewriter.ranges import union, within
 from lakewriter.subscribed_period import SubscribedPeriod
@@ -116,5 +116,5 @@ def _add(pair: Pair, unknown: _Records) -> None:
 
 def _ledger_name(pair: Pair) -> str:
     """Return the name of the ledger of this source's gaps. In a store each host has its own."""
-    host = host_of_state(pair.target)
+    host = host_name(pair.target)
     return "-".join(filter(None, (_LEDGER, host, f"{zlib.crc32(pair.source.name.encode()):08x}")))

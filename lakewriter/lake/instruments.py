@@ -5,10 +5,13 @@
 Each line is a period in which a symbol's status and contract type stayed the
 same. A repeated answer only changes `last_seen_ms`. A symbol that is no longer
 listed keeps its `last_seen_ms`. The file has a few hundred bytes for each symbol.
-Each write replaces the file.
+Each write replaces the file. In an object store each host has its own files.
 """
 
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -181,14 +184,77 @@ def _joined(rows: list[_InstrumentRow]) -> list[_InstrumentRow]:
 def read_instruments(root: Path) -> list[InstrumentPeriod]:
     """Return the periods of all markets, by market, symbol and time.
 
+    Each host of a lake on an object store has its own files. Their periods are merged, so
+    that the result is that of one host that saw every answer.
+
     Files and lines that cannot be read are logged and left out.
     """
     directory = root / INSTRUMENTS_DIRECTORY
     if not directory.is_dir():
         return []
+    of_markets: dict[str, list[InstrumentPeriod]] = {}
+    hosts: Counter[str] = Counter()
+    for path in sorted(directory.iterdir()):
+        if path.suffix == _SUFFIX:
+            market = path.stem.partition(HOST_MARK)[0]
+            hosts[market] += 1
+            of_markets.setdefault(market, []).extend(_periods(market, path))
+    return [
+        period
+        for market, periods in of_markets.items()
+        for period in (periods if hosts[market] == 1 else merged_periods(periods))
+    ]
+
+
+def merged_periods(periods: Iterable[InstrumentPeriod]) -> list[InstrumentPeriod]:
+    """Return the periods of one market, as several hosts saw them, by symbol and time.
+
+    Two periods of one status are one if they overlap. They are also one if no host was
+    there between them: the list after the pause then says the same as the one before.
+    """
+    known = list(periods)
+    answers = _Answers(known)
+    merged: list[InstrumentPeriod] = []
+    for period in sorted(known, key=lambda each: (each.symbol, each.first_seen_ms, each.last_seen_ms)):
+        last = merged[-1] if merged else None
+        if (
+            last is None
+            or (last.symbol, last.status, last.contract_type)
+            != (period.symbol, period.status, period.contract_type)
+            or answers.any_between(last.last_seen_ms, period.first_seen_ms)
+        ):
+            merged.append(period)
+        else:
+            newer = max(last, period, key=lambda each: each.last_seen_ms)
+            merged[-1] = newer._replace(first_seen_ms=last.first_seen_ms)
+    return merged
+
+
+class _Answers:
+    """The times of a market's answers, as far as its periods show them."""
+
+    def __init__(self, periods: Iterable[InstrumentPeriod]) -> None:
+        spans = sorted((each.first_seen_ms, each.last_seen_ms) for each in periods)
+        self._times_ms = sorted({moment for span in spans for moment in span})
+        self._firsts_ms = [first_ms for first_ms, _ in spans]
+        self._until_ms = list(accumulate((last_ms for _, last_ms in spans), max))
+
+    def any_between(self, start_ms: int, stop_ms: int) -> bool:
+        """Return whether a host answered between two times, or before and after them.
+
+        A host that has another symbol's period over both times did not see this symbol.
+        """
+        if stop_ms <= start_ms:
+            return False
+        at = bisect_right(self._firsts_ms, start_ms)
+        spanned = at > 0 and self._until_ms[at - 1] >= stop_ms
+        return spanned or bisect_left(self._times_ms, stop_ms) > bisect_right(self._times_ms, start_ms)
+
+
+def _periods(market: str, path: Path) -> list[InstrumentPeriod]:
     return [
         InstrumentPeriod(
-            path.stem.partition(HOST_MARK)[0],
+            market,
             row.symbol,
             row.status,
             row.contract_type,
@@ -197,8 +263,6 @@ def read_instruments(root: Path) -> list[InstrumentPeriod]:
             row.first_seen_ms,
             row.last_seen_ms,
         )
-        for path in sorted(directory.iterdir())
-        if path.suffix == _SUFFIX
         for row in _rows_or_none(path)
     ]
 

@@ -44,9 +44,12 @@ from lakewriter.series import Series
 
 T = TypeVar("T")
 
+# The ledgers of a host. On an object store `published` copies them to the lake.
 LEDGER_DIRECTORIES = tuple(
     f"{STATE_DIRECTORY}/{name}" for name in ("gaps", "instruments", "subscriptions", "forgotten")
 )
+# On an object store each host reports its living recorders there.
+RECORDERS_DIRECTORY = f"{STATE_DIRECTORY}/recorders"
 LEDGER_SUFFIX = ".ndjson"
 
 # An attempt fails if another writer replaced the file in between.
@@ -270,8 +273,12 @@ class LakeStore:
         return (self._unflushed or UnflushedCache(self.state_dir)).read()
 
     def ledgers(self) -> contextlib.AbstractContextManager[Path]:
-        """Return a context with a local directory that has the lake's ledgers in `_lakewriter`."""
-        return self.storage.local_copy(LEDGER_DIRECTORIES, LEDGER_SUFFIX)
+        """Return a context with a local directory that has the lake's ledgers in `_lakewriter`.
+
+        On an object store these are the published ones; `published.current_ledgers` adds
+        the newest ones of this host.
+        """
+        return self.storage.local_copy((*LEDGER_DIRECTORIES, RECORDERS_DIRECTORY), LEDGER_SUFFIX)
 
     def read(self, partition: Partition) -> pa.Table | None:
         """Return the rows of the partition's own file, or None if the file does not exist.

@@ -12,6 +12,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.presence import PartitionPresence, Presence, read_partition_presence
+from lakewriter.lake.published import current_ledgers
 from lakewriter.lake.storage import NO_VERSIONS
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.partition import Partition
@@ -27,7 +28,7 @@ def known_series(store: LakeStore, wanted: PartitionFilter = ALL) -> set[Series]
         LakeError: if a ledger or the journal cannot be read.
     """
     # Read in the order in which candles move through the lake: then no series is missed.
-    with store.ledgers() as root:
+    with current_ledgers(store) as root:
         recorded = {reported.gap.series for reported in read_reported(root)}
         recorded |= {period.series for period in read_periods(root)}
         recorded |= {line.series for line in read_forgotten(root)}

@@ -1,20 +1,23 @@
 """The publication of a host's ledgers to a lake on an object store.
 
     state directory                              lake
-    _lakewriter/gaps/<recorder>.ndjson           the same name
+    _lakewriter/gaps/<recorder>.ndjson           <recorder>@<host>.ndjson
     _lakewriter/instruments/<market>.ndjson      <market>@<host>.ndjson
     _lakewriter/subscriptions/periods.ndjson     periods@<host>.ndjson
     _lakewriter/forgotten/log.ndjson             log@<host>.ndjson
 
 The state directory has the truth; a store that is away delays its publication only. Each
 published object has one host, so hosts never overwrite each other. Readers read all of
-them. A lake on a disk is its own state directory, and publishes nothing.
+them. Of their own host they read the state directory, which is newer. A lake on a disk is
+its own state directory, and publishes nothing.
 """
 
+import contextlib
 import re
 import secrets
 import socket
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,7 +33,9 @@ from lakewriter.regular_file import read_regular
 # Which lake the state directory belongs to, and what was published.
 _STATE_FILE = f"{STATE_DIRECTORY}/published.json"
 _LOCK = f"{STATE_DIRECTORY}/published"
-_GAPS = f"{STATE_DIRECTORY}/gaps"
+
+# The pause between publications to an object store. Each takes some requests.
+PUBLISH_EVERY_S = 30.0
 
 # As for a gap ledger, the largest of them.
 FILE_BYTES_MAX = 256 * 1024 * 1024
@@ -86,16 +91,6 @@ def lake_of_state(state_dir: Path) -> str | None:
     return None if found is None else found.lake
 
 
-def host_of_state(store: LakeStore) -> str:
-    """Return the name of a lake's state directory in published names, or "" for a lake on a disk.
-
-    Raises:
-        LakeError: if its state file is damaged.
-    """
-    found = _read(store.state_dir) if store.is_remote else None
-    return "" if found is None else found.host
-
-
 def publish(store: LakeStore) -> int:
     """Publish the ledgers that changed since the last call; return their number. The call blocks.
 
@@ -119,7 +114,7 @@ def publish(store: LakeStore) -> int:
             return 0
         for name, _ in zip(
             changed,
-            store.storage.in_parallel(lambda name: _put(store, name, changed[name]), changed),
+            store.storage.in_parallel(lambda name: put_own(store, name, changed[name]), changed),
             strict=True,
         ):
             state.published[name] = _sum(changed[name])
@@ -130,6 +125,38 @@ def publish(store: LakeStore) -> int:
         return len(changed) + len(gone)
 
 
+@contextlib.contextmanager
+def current_ledgers(store: LakeStore) -> Iterator[Path]:
+    """Return a context with a local directory that has the ledgers of all hosts in `_lakewriter`.
+
+    Those of this host are the present ones of the state directory.
+
+    Raises:
+        LakeError: if the store refuses, or the state directory is damaged.
+        OSError: if the disk refuses.
+    """
+    with store.ledgers() as root:
+        state = _read(store.state_dir) if store.is_remote else None
+        if state is not None and state.lake == store.name:
+            files = _ledger_files(store, state.host)
+            for name in state.published.keys() - files.keys():
+                (root / name).unlink(missing_ok=True)
+            for name, data in files.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_bytes(data)
+        yield root
+
+
+def host_name(store: LakeStore) -> str:
+    """Return the name of this host in published names; "" if the state directory is not the lake's.
+
+    Raises:
+        LakeError: if the state directory is damaged.
+    """
+    state = _read(store.state_dir)
+    return state.host if state is not None and state.lake == store.name else ""
+
+
 def _ledger_files(store: LakeStore, host: str) -> dict[str, bytes]:
     """Return the whole lines of each ledger in the state directory, by its name in the lake."""
     files = {}
@@ -137,15 +164,22 @@ def _ledger_files(store: LakeStore, host: str) -> dict[str, bytes]:
         for name in store.state.entries(directory).files:
             if not name.endswith(LEDGER_SUFFIX) or name.startswith(".") or HOST_MARK in name:
                 continue
-            data = read_regular(store.state_dir / directory / name, FILE_BYTES_MAX)
-            stem = name.removesuffix(LEDGER_SUFFIX)
-            published = name if directory == _GAPS else f"{stem}{HOST_MARK}{host}{LEDGER_SUFFIX}"
+            try:
+                data = read_regular(store.state_dir / directory / name, FILE_BYTES_MAX)
+            except FileNotFoundError:
+                continue  # another recorder took the ledger over
+            published = f"{name.removesuffix(LEDGER_SUFFIX)}{HOST_MARK}{host}{LEDGER_SUFFIX}"
             # The recorder may be writing the last line.
             files[f"{directory}/{published}"] = data[: data.rfind(b"\n") + 1]
     return files
 
 
-def _put(store: LakeStore, name: str, data: bytes) -> None:
+def put_own(store: LakeStore, name: str, data: bytes) -> None:
+    """Replace an object that only this host writes.
+
+    Raises:
+        LakeError: if the store refuses, or another process replaces the object at every attempt.
+    """
     for _ in range(_TRIES_MAX):
         try:
             store.storage.replace(name, data, store.storage.version(name))

@@ -6,10 +6,19 @@ Each line is a period: market, symbol, interval, recorder, start_ms, seen_ms, jo
 owed_ms if the symbol traded, and stop_ms if the series was left. A period takes about
 200 bytes. Each write replaces the file under a lock. `subscribed_period` computes the
 periods.
+
+In an object store each host has its own file. If a host is gone for good, another host
+ends its periods, with a line for each in its own file:
+
+    _lakewriter/subscriptions/ended.ndjson
+
+Such a line has no effect once the host confirms the period again.
 """
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,7 +26,7 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.durable import make_directories, write_durably
 from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.row_file import RowFile
+from lakewriter.lake.row_file import HOST_MARK, RowFile, host_files
 from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import is_series
 from lakewriter.series import Series
@@ -33,6 +42,8 @@ from lakewriter.subscribed_period import (
 SUBSCRIPTIONS_DIRECTORY = "_lakewriter/subscriptions"
 PERIODS_FILE = f"{SUBSCRIPTIONS_DIRECTORY}/periods.ndjson"
 
+ENDED_FILE = f"{SUBSCRIPTIONS_DIRECTORY}/ended.ndjson"
+
 # Enough for about 300,000 periods.
 FILE_BYTES_MAX = 64 * 1024 * 1024
 
@@ -47,6 +58,25 @@ class _SubscriptionRow(msgspec.Struct, omit_defaults=True):
     journal: str
     stop_ms: int | None = None
     owed_ms: int | None = None
+
+
+class _EndedRow(msgspec.Struct):
+    """The end of a period in another host's file, which was last confirmed at `seen_ms`."""
+
+    host: str
+    market: str
+    symbol: str
+    interval: str
+    start_ms: int
+    seen_ms: int
+    stop_ms: int
+
+
+class HostPeriod(NamedTuple):
+    """A period, and the host in whose file it is: "" in a lake on a disk."""
+
+    host: str
+    period: SubscribedPeriod
 
 
 _encode = msgspec.json.Encoder().encode
@@ -150,17 +180,74 @@ def add_periods(store: LakeStore, periods: Iterable[SubscribedPeriod]) -> None:
         write_durably(path, b"".join(map(_line, after)))
 
 
+def end_periods_elsewhere(store: LakeStore, ended: Iterable[HostPeriod]) -> list[SubscribedPeriod]:
+    """Close open periods of other hosts that are gone for good. The call blocks.
+
+    Returns:
+        the closed periods.
+
+    Raises:
+        OSError: if the file cannot be read or written.
+
+    Crash: the old file or the new one is there, whole.
+    """
+    path = store.state_dir / ENDED_FILE
+    closed = [HostPeriod(host, closed_period(period)) for host, period in ended]
+    with store.state.exclusive(SUBSCRIPTIONS_DIRECTORY):
+        make_directories(store.state_dir, path.parent)
+        rows = {
+            (row.host, row.market, row.symbol, row.interval, row.start_ms): row for row in _read_ended(path)
+        }
+        for host, period in closed:
+            stop_ms = period.stop_ms or period.seen_ms
+            row = _EndedRow(host, *period.series, period.start_ms, period.seen_ms, stop_ms)
+            rows[(host, *period.series, period.start_ms)] = row
+        write_durably(path, b"".join(_encode(row) + b"\n" for row in rows.values()))
+    return [period for _, period in closed]
+
+
+def _read_ended(path: Path) -> list[_EndedRow]:
+    try:
+        return _ENDED_FILE.read_to_replace(path)
+    except FileNotFoundError:
+        return []
+
+
 def read_periods(root: Path) -> list[SubscribedPeriod]:
     """Return the periods of all recorders, by series and time.
 
     Files and lines that cannot be read are logged and left out.
     """
-    path = root / PERIODS_FILE
+    return sorted(
+        (each.period for each in read_host_periods(root)), key=lambda each: (each.series, each.start_ms)
+    )
+
+
+def read_host_periods(root: Path) -> list[HostPeriod]:
+    """Return the periods of all recorders with their hosts, as `read_periods` does."""
+    found, path = [], root / PERIODS_FILE
     try:
-        return sorted(_FILE.read_all_hosts(path), key=lambda each: (each.series, each.start_ms))
+        ended = {
+            (row.host, Series(row.market, row.symbol, row.interval), row.start_ms): row
+            for row in _ENDED_FILE.read_all_hosts(root / ENDED_FILE)
+        }
+        for path in host_files(root / PERIODS_FILE):
+            host = path.stem.partition(HOST_MARK)[2]
+            with contextlib.suppress(FileNotFoundError):
+                found += [
+                    HostPeriod(host, _with_end(period, ended.get((host, period.series, period.start_ms))))
+                    for period in _FILE.read(path)
+                ]
     except OSError as error:
         warn_once(f"subscriptions: {path}: {error.strerror}; its periods are left out")
-        return []
+    return found
+
+
+def _with_end(period: SubscribedPeriod, ended: _EndedRow | None) -> SubscribedPeriod:
+    """Return a period, closed if another host ended it after its last confirmation."""
+    if ended is None or not period.is_open or period.seen_ms > ended.seen_ms:
+        return period
+    return period._replace(stop_ms=max(period.start_ms, ended.stop_ms))
 
 
 def _period(line: bytes) -> SubscribedPeriod | None:
@@ -189,4 +276,12 @@ def _line(period: SubscribedPeriod) -> bytes:
     return _encode(row) + b"\n"
 
 
+def _ended(line: bytes) -> _EndedRow | None:
+    """Return the row of a line, or None if its series or a time is impossible."""
+    row = msgspec.json.decode(line, type=_EndedRow)
+    in_order = 0 <= row.start_ms <= row.stop_ms < FOREVER_MS and 0 <= row.seen_ms < FOREVER_MS
+    return row if in_order and is_series(row.market, row.symbol, row.interval) else None
+
+
 _FILE = RowFile("subscriptions", FILE_BYTES_MAX, _period)
+_ENDED_FILE = RowFile("subscriptions", FILE_BYTES_MAX, _ended)

@@ -1,6 +1,7 @@
 """The saver of a recorder's state: the gap ledger, and the rate limits that the exchange imposes.
 
-Of a lake on an object store the saver also publishes the ledgers, for readers on other hosts.
+Of a lake on an object store the saver also publishes the ledgers, and which recorders live,
+for readers on other hosts.
 """
 
 import asyncio
@@ -10,8 +11,9 @@ from lakewriter.binance.market_clients import MarketClients
 from lakewriter.errors import LakeError
 from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, write_rate_limits
 from lakewriter.lake.gaps.ledger import Ledger, save
+from lakewriter.lake.host_reports import publish_recorders
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.published import publish
+from lakewriter.lake.published import PUBLISH_EVERY_S, publish
 from lakewriter.lake.storage import StoreAwayError
 from lakewriter.rate_limit_state import RateLimitState
 
@@ -19,9 +21,6 @@ log = logging.getLogger(__name__)
 
 _SAVE_EVERY_S = 0.25
 _CHECK_S = 0.1
-
-# The pause between publications to an object store. Each takes some requests if a ledger changed.
-PUBLISH_EVERY_S = 30.0
 
 
 class StateSaver:
@@ -50,10 +49,18 @@ class StateSaver:
             if self._store.is_remote:
                 tasks.create_task(self._publish_often())
 
-    async def publish(self) -> None:
-        """Publish the ledgers to the lake's object store. An error is logged once until it succeeds."""
+    async def publish(self, *, leaving: str = "") -> None:
+        """Publish the ledgers and the living recorders to the lake's object store.
+
+        An error is logged once until it succeeds.
+
+        Args:
+            leaving: the journal of this recorder, if it stops now.
+        """
         async with self._publishing:
-            publishing = asyncio.create_task(asyncio.to_thread(publish, self._store))
+            publishing = asyncio.create_task(
+                asyncio.to_thread(self._publish, self._clients.exchange_ms(), leaving)
+            )
             try:
                 await asyncio.shield(publishing)
             except asyncio.CancelledError:
@@ -68,10 +75,14 @@ class StateSaver:
             else:
                 self._publish_failed = False
 
+    def _publish(self, exchange_ms: int | None, leaving: str) -> None:
+        publish(self._store)
+        publish_recorders(self._store, exchange_ms, leaving=leaving)
+
     async def _publish_often(self) -> None:
         while True:
-            await asyncio.sleep(PUBLISH_EVERY_S)
             await self.publish()
+            await asyncio.sleep(PUBLISH_EVERY_S)
 
     async def save_ledger(self) -> None:
         """Write the unsaved changes of the ledger."""

@@ -184,7 +184,7 @@ class CompletenessSupervisor:
         await self._saver.save_ledger()
         await self._subscription_log.confirm()
         if self._store.is_remote:
-            await self._saver.publish()
+            await self._saver.publish(leaving=self.recorder.journal)
 
     def _apply(self, new_since_ms: Mapping[str, int] | None = None) -> None:
         """Update listeners and expected series to the subscriptions and the lists.

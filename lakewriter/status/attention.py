@@ -57,6 +57,7 @@ def attention(status: LakeStatus, lake: str | None) -> tuple[Attention, ...]:
         found += _refused(own, status.lake)
         found += _store_away(own, status.lake, lake)
     found += _dead(status, bool(living), lake)
+    found += _silent_hosts(status, lake)
     for own in statuses:
         found += _time_unknown(own, lake)
     found += _overdue(statuses, lake)
@@ -86,6 +87,18 @@ def _dead(status: LakeStatus, is_recording: bool, lake: str | None) -> Iterator[
         if own is not None and own.recorder != COMMAND_LINE and not is_recording:
             command = ["record", "--config", own.recorder]
         yield Attention("dead_recorder", sentence, command_line(*command, lake=lake))
+
+
+def _silent_hosts(status: LakeStatus, lake: str | None) -> Iterator[Attention]:
+    for each in status.remote_recorders:
+        if each.state == "silent":
+            yield Attention(
+                "silent_host",
+                f"the recorder {each.journal} on the host {each.host} reported nothing for"
+                f" {duration_text(status.at_ms - each.published_at_ms)}: it died, or does not reach the store;"
+                " start it again there, or, if the host is gone for good:",
+                command_line("unsubscribe", "--host", each.host, lake=lake),
+            )
 
 
 def _hanging(fact: RecorderFacts, own: RecorderStatus, at_ms: int) -> Iterator[Attention]:

@@ -7,7 +7,7 @@ import msgspec
 from lakewriter.lake.compaction_record import CompactionRecord
 from lakewriter.recording.status import FlushRecord, OverdueSeries
 from lakewriter.status.open_gaps import OpenGaps
-from lakewriter.status.recorders import RecorderFacts
+from lakewriter.status.recorders import RecorderFacts, RemoteRecorder
 from lakewriter.status.size import LakeSize
 
 
@@ -37,6 +37,7 @@ class DiskState(msgspec.Struct, frozen=True, kw_only=True):
 
 AttentionKind = Literal[
     "dead_recorder",
+    "silent_host",
     "hanging_recorder",
     "disk_full",
     "disk_refuses",
@@ -76,6 +77,8 @@ class LakeStatus(msgspec.Struct, frozen=True, kw_only=True):
         lake: the lake's name.
         at_ms: the time of the status.
         recorders: the recorders on this host, living ones first.
+        remote_recorders: the recorders on other hosts of a lake on an object store, by their
+            last reports. The sums leave them out.
         series: series that are listened to.
         live_series, polled_series, silent_series, overdue_series: as in `RecorderStatus`.
         most_overdue: the most overdue series; None if no candle is late.
@@ -91,7 +94,6 @@ class LakeStatus(msgspec.Struct, frozen=True, kw_only=True):
         clock_offset_ms: the host's clock minus the exchange's; None if unknown.
         gaps: the open gaps, by the ledgers.
         unrecorded_series: series that are subscribed to, and that no living recorder records.
-            0 on an object store, whose other hosts' recorders cannot be seen.
         unrecorded_example: the one that was recorded longest ago.
         unrecorded_ms: the time since its last recorder confirmed it, by the exchange's clock.
             A recorder confirms every five minutes.
@@ -124,6 +126,7 @@ class LakeStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_compaction: CompactionRecord | None
     size: LakeSize
     disk: DiskState | None
+    remote_recorders: tuple[RemoteRecorder, ...] = ()
     unrecorded_series: int = 0
     unrecorded_example: tuple[str, str, str] | None = None
     unrecorded_ms: int = 0

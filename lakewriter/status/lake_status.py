@@ -7,21 +7,23 @@ asked each second measures the size once a minute, and passes it in between.
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from lakewriter.disk_forecast import days_until_full
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.compaction_record import read_compaction_record
-from lakewriter.lake.journal_directories import living_recorders
+from lakewriter.lake.host_reports import living_anywhere
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.published import current_ledgers
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.recording.status import RecorderStatus
 from lakewriter.series import Series
 from lakewriter.status.attention import attention
 from lakewriter.status.facts import DiskState, LakeStatus
 from lakewriter.status.open_gaps import read_open_gaps
-from lakewriter.status.recorders import read_recorders
+from lakewriter.status.recorders import read_recorders, read_remote_recorders
 from lakewriter.status.size import LakeSize, measure_size
 
 
@@ -48,12 +50,15 @@ def lake_status(
     ]
     started_ms = min((own.started_at_ms for own in today), default=None)
     offsets_ms = [own.clock_offset_ms for own in living if own.clock_offset_ms is not None]
-    unrecorded = _unrecorded(store)
+    with current_ledgers(store) as root:
+        remote = read_remote_recorders(store, root, now_ms) if store.is_remote else []
+        unrecorded = _unrecorded(store, root, now_ms)
     example = min(unrecorded, key=lambda series: (unrecorded[series], series), default=None)
     status = LakeStatus(
         lake=store.name,
         at_ms=now_ms,
         recorders=tuple(recorders),
+        remote_recorders=tuple(remote),
         series=sum(own.series for own in living),
         live_series=sum(own.live_series for own in living),
         polled_series=sum(own.polled_series for own in living),
@@ -89,17 +94,15 @@ def lake_status(
     return msgspec.structs.replace(status, attention=attention(status, lake))
 
 
-def _unrecorded(store: LakeStore) -> dict[Series, int]:
+def _unrecorded(store: LakeStore, root: Path, now_ms: int) -> dict[Series, int]:
     """Return the series that are subscribed to and that no living process records.
 
     Returns:
         for each series, the exchange's time at which a recorder last confirmed it.
     """
-    if store.is_remote:
-        return {}  # the recorders of other hosts cannot be seen
     # The periods are read first: a recorder locks its journal before it writes a period.
-    still = [period for period in read_periods(store.state_dir) if period.is_open]
-    alive = living_recorders(store.state_dir) if still else frozenset()
+    still = [period for period in read_periods(root) if period.is_open]
+    alive = living_anywhere(store, root, now_ms) if still else frozenset()
     recorded = {period.series for period in still if period.journal in alive}
     confirmed: dict[Series, int] = {}
     for period in still:

@@ -9,10 +9,15 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from lakewriter.candle import Candle
+from lakewriter.clock import present_ms
 from lakewriter.lake.gaps.ledgers import ReportedGap, read_reported
+from lakewriter.lake.host_reports import living_anywhere
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
+from lakewriter.lake.published import current_ledgers
 from lakewriter.lake.subscriptions import read_periods
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import partition_at
 from lakewriter.ranges import Range, minus, union
 from lakewriter.series import Series
@@ -52,8 +57,9 @@ def read_open_gaps(store: LakeStore, files_max: int = CHECKED_FILES_MAX) -> Open
     Raises:
         LakeError: if a ledger or a file cannot be read.
     """
-    with store.ledgers() as root:
-        reported = read_reported(root)
+    with current_ledgers(store) as root:
+        living = living_anywhere(store, root, present_ms()) if store.is_remote else None
+        reported = read_reported(root, living)
         open_gaps = [each for each in reported if each.gap.reason in ("pending", "unhealable")]
         periods = _by_series(read_periods(root)) if open_gaps else {}
     healing = [each for each in open_gaps if each.gap.reason == "pending" and each.alive]
@@ -61,6 +67,8 @@ def read_open_gaps(store: LakeStore, files_max: int = CHECKED_FILES_MAX) -> Open
     for each in open_gaps:
         if each not in healing:
             unhealed.setdefault(each.gap.series, []).append((each.gap.start_ms, each.gap.stop_ms))
+    # The journal is read before any file: a candle that leaves it later is in its partition.
+    unflushed = _unflushed(store) if unhealed else {}
     missing: dict[Series, int] = {}
     unchecked, files_left = 0, files_max
     for series, gone in unhealed.items():
@@ -70,7 +78,7 @@ def read_open_gaps(store: LakeStore, files_max: int = CHECKED_FILES_MAX) -> Open
             unchecked += sum(series.grid.count(*each) for each in ranges)
             continue
         files_left -= files
-        presence = presence_of(store, series)
+        presence = presence_of(store, series, unflushed.get(series, ()))
         absent = [run for each in ranges for run in presence.missing(*each)]
         candles = sum(presence.grid.count(*run) for run in absent)
         if candles:
@@ -97,6 +105,13 @@ def _files(series: Series, ranges: Iterable[Range]) -> int:
         first, last = partition_at(series, start_ms), partition_at(series, stop_ms - 1)
         files += round((last.start_ms - first.start_ms) / (first.stop_ms - first.start_ms)) + 1
     return files
+
+
+def _unflushed(store: LakeStore) -> dict[Series, list[Candle]]:
+    found: dict[Series, list[Candle]] = {}
+    for candle in read_unflushed(store.state_dir):
+        found.setdefault(candle.series, []).append(candle)
+    return found
 
 
 def _by_series(periods: Iterable[SubscribedPeriod]) -> Mapping[Series, list[SubscribedPeriod]]:

@@ -1,8 +1,8 @@
-"""The recorders of a lake on this host: living ones, and dead ones that left a journal.
+"""The recorders of a lake: on this host living ones, and dead ones that left a journal.
 
 A recorder publishes its status in its journal directory, and holds the lock of the
 directory while it lives. Other writers, such as a backfill, hold such a lock too, and
-publish nothing.
+publish nothing. On an object store each host reports its living recorders to the others.
 """
 
 import os
@@ -11,12 +11,15 @@ from typing import Literal
 
 import msgspec
 
+from lakewriter.lake.host_reports import LIVING_MS, read_host_reports
 from lakewriter.lake.journal_directories import (
     LOCK_NAME,
     living_recorders,
     recorder_directories,
     segment_paths,
 )
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.published import host_name
 from lakewriter.lake.recorder_status_file import read_status
 from lakewriter.lake.segments import BAD_SUFFIX, READ_BYTES_MAX
 from lakewriter.recording.status import RecorderStatus
@@ -66,6 +69,51 @@ def read_recorders(state_dir: Path) -> list[RecorderFacts]:
     ]
     order = ("recording", "busy", "dead")
     return sorted(facts, key=lambda fact: (order.index(fact.state), fact.journal))
+
+
+class RemoteRecorder(msgspec.Struct, frozen=True, kw_only=True):
+    """A recorder on another host, as that host reported it last.
+
+    Args:
+        host: the host's name, and random digits that tell its state directory from others.
+        journal: the name of the recorder's journal directory there.
+        state: "recording" or "busy", as in `RecorderFacts`; "silent" if the report is old.
+            The recorder then died, or its host does not reach the store.
+        status: the recorder's status at the time of the report; None without one.
+        published_at_ms: the time of the report, by the store's clock.
+    """
+
+    host: str
+    journal: str
+    state: Literal["recording", "busy", "silent"]
+    status: RecorderStatus | None
+    published_at_ms: int
+
+
+def read_remote_recorders(store: LakeStore, root: Path, now_ms: int) -> list[RemoteRecorder]:
+    """Return the recorders on other hosts of a lake on an object store, by host.
+
+    Args:
+        root: a directory with the lake's ledgers; see `published.current_ledgers`.
+        now_ms: this host's time.
+    """
+    own = host_name(store)
+    found = []
+    for each in read_host_reports(root):
+        if each.host == own:
+            continue
+        status = _decoded(each.status)
+        is_old = now_ms - each.published_ms >= LIVING_MS
+        found.append(
+            RemoteRecorder(
+                host=each.host,
+                journal=each.journal,
+                state="silent" if is_old else "busy" if status is None else "recording",
+                status=status,
+                published_at_ms=each.published_ms,
+            )
+        )
+    return found
 
 
 def _facts(directory: Path, status: RecorderStatus | None, is_alive: bool) -> RecorderFacts | None:

@@ -22,7 +22,7 @@ from lakewriter.sandbox.server import SandboxOptions, serve
 from lakewriter.status.attention import attention
 from lakewriter.status.facts import DiskState, LakeStatus
 from lakewriter.status.open_gaps import OpenGaps
-from lakewriter.status.recorders import read_recorders
+from lakewriter.status.recorders import RemoteRecorder, read_recorders
 from support.candles import stream_candle
 from support.lakes import make_lake
 from support.living_recorder import kill_recorder
@@ -100,6 +100,24 @@ def test_a_report_has_the_numbers() -> None:
         "size       1.2 GB: about 14,200,000 candles in 10,240 files of 2 series",
         "disk       57.0 GB of 252.0 GB free; full in 407 days at 140.0 MB a day",
         "nothing known needs you",
+    ]
+
+
+def test_a_report_has_the_recorders_of_other_hosts() -> None:
+    """Each says when it was published; one that is silent for long is in red."""
+    one = RemoteRecorder(
+        host="db2-5a0c11f2",
+        journal="db2-7-abc",
+        state="recording",
+        status=recorder_status(overdue_series=1),
+        published_at_ms=NOW_MS - 12_000,
+    )
+    two = msgspec.structs.replace(one, host="db3-01020304", state="silent", published_at_ms=NOW_MS - 180_000)
+    lines = [line.rstrip() for line in shown(a_lake_status(remote_recorders=(one, two))).splitlines()]
+    assert lines[2:5] == [
+        "recorder   none on this host",
+        "elsewhere  db2-5a0c11f2: recording, 2 series, 1 overdue; published 12 s ago",
+        "elsewhere  db3-01020304: silent for 3 min",
     ]
 
 

@@ -41,6 +41,15 @@ pytestmark = pytest.mark.slow
 # command line parses each `lakewriter …` in any case (test_docs.py).
 NOT_RUN = {
     ("docs/how-to/s3.md", ""): "needs an object store; cli/test_remote.py queries one",
+    **{
+        ("docs/how-to/two-recorders.md", command): "needs an object store; lake/test_two_hosts.py has one"
+        for command in (
+            "lakewriter record usdt_futures:*USDT:1m --lake s3://",
+            "lakewriter status --lake s3://",
+            "lakewriter coverage --until now --lake s3://",
+            "lakewriter unsubscribe --host",
+        )
+    },
     ("docs/how-to/page.md", "lakewriter serve --lake s3://"): "needs an object store",
     ("docs/how-to/page.md", "lakewriter serve --http 0.0.0.0"): "tests listen on this machine alone",
     ("docs/how-to/page.md", "ssh"): "needs another machine",

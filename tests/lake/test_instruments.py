@@ -11,6 +11,7 @@ from lakewriter.instrument import Instrument
 from lakewriter.lake.instruments import (
     INSTRUMENTS_DIRECTORY,
     InstrumentPeriod,
+    merged_periods,
     read_instruments,
     record_instruments,
 )
@@ -153,3 +154,34 @@ def test_a_whole_market_is_quick(store: LakeStore) -> None:
     record_instruments(store, "spot", listed, 3)
     assert (time.thread_time() - started_s) / 3 < 1
     assert len(read_instruments(store.root)) == 3700 + 1850 * 2
+
+
+def seen(symbol: str, status: str, first_ms: int, last_ms: int) -> InstrumentPeriod:
+    return InstrumentPeriod("spot", symbol, status, "", None, None, first_ms, last_ms)
+
+
+def test_the_answers_of_two_hosts_are_those_of_one(store: LakeStore) -> None:
+    """Two hosts' files of one market give each period once, with its first and its last time."""
+    directory = store.root / INSTRUMENTS_DIRECTORY
+    record_instruments(store, "spot", [ETH], 10)
+    record_instruments(store, "spot", [ETH], 40)
+    (directory / "spot.ndjson").rename(directory / "spot@one.ndjson")
+    record_instruments(store, "spot", [ETH], 20)
+    record_instruments(store, "spot", [Instrument("ETHUSDT", "BREAK")], 50)
+    (directory / "spot.ndjson").rename(directory / "spot@two.ndjson")
+    record_instruments(store, "spot", [Instrument("ETHUSDT", "BREAK")], 60)
+    (directory / "spot.ndjson").rename(directory / "spot@three.ndjson")
+    assert periods(store) == [("ETHUSDT", "TRADING", 10, 40), ("ETHUSDT", "BREAK", 50, 60)]
+
+
+def test_a_host_that_takes_over_continues_the_periods() -> None:
+    """After a pause without any host, the same status is the same period."""
+    one, two = seen("ETHUSDT", "TRADING", 10, 40), seen("ETHUSDT", "TRADING", 70, 90)
+    assert merged_periods([two, one]) == [seen("ETHUSDT", "TRADING", 10, 90)]
+
+
+def test_a_symbol_that_was_away_keeps_two_periods() -> None:
+    """A host that was there in between did not see the symbol: it was not listed."""
+    one, two = seen("ETHUSDT", "TRADING", 10, 40), seen("ETHUSDT", "TRADING", 70, 90)
+    assert merged_periods([one, two, seen("BTCUSDT", "TRADING", 10, 90)])[1:] == [one, two]
+    assert merged_periods([one, two, seen("BTCUSDT", "TRADING", 10, 50)])[1:] == [one, two]

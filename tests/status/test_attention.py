@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+import msgspec
 import pytest
 
 from lakewriter.cli import COMMANDS
@@ -11,6 +12,7 @@ from lakewriter.recording.status import MarketStatus, OverdueSeries, SilentSerie
 from lakewriter.status.attention import attention
 from lakewriter.status.facts import DiskState, LakeStatus
 from lakewriter.status.open_gaps import OpenGaps
+from lakewriter.status.recorders import RemoteRecorder
 from support.statuses import (
     CONFIG,
     HOUR_MS,
@@ -63,12 +65,21 @@ def disk(free: int, growth: int, total: int = 1000 * GB, files: int | None = Non
 
 COMPACTION = CompactionRecord(NOW_MS, 1.0, 9, 1, 900, 0, 0, 2, 1000, 900, True)
 
+SILENT = RemoteRecorder(
+    host="db2-5a0c11f2",
+    journal="db2-7-abc",
+    state="silent",
+    status=None,
+    published_at_ms=NOW_MS - 3 * MINUTE_MS,
+)
+
 # A name, a status, the sentence's end or middle, and the command's first words.
 FINDINGS = [
     ("dead_recorder", a_lake_status(recorder_facts("dead", journal_candles=340)), "340 candles of its journal are not in", f"lakewriter record --config {CONFIG}"),
     ("dead_recorder", a_lake_status(recorder_facts("dead", journal_candles=1, status=None)), "1 candle of its journal is not in", "lakewriter flush"),
     ("dead_recorder", a_lake_status(recorder_facts("dead")), "died; none records now", f"lakewriter record --config {CONFIG}"),
     ("dead_recorder", a_lake_status(recorder_facts(), recorder_facts("dead", journal="db1-1", journal_candles=3)), "3 candles", "lakewriter flush"),
+    ("silent_host", a_lake_status(remote_recorders=(SILENT,)), "the recorder db2-7-abc on the host db2-5a0c11f2 reported nothing for 3 min", "lakewriter unsubscribe --host db2-5a0c11f2"),
     ("hanging_recorder", living(at_ms=NOW_MS - 90_000), "reported nothing for 90 s", "ps "),
     ("disk_refuses", living(commit_waits_ms=34_000), "has taken no candle for 34 s", "df -h /srv/candles"),
     ("journal_full", living(journal_bytes=4 * GB, journal_bytes_max=4 * GB, buffered=9_000_000, commit_waits_ms=34_000), "the journal has reached its limit of 4.0 GB, and recording waits: 9,000,000 candles", "lakewriter doctor"),
@@ -113,6 +124,7 @@ def test_each_finding_has_a_sentence_and_a_command(
 
 QUIET = [
     a_lake_status(),
+    a_lake_status(remote_recorders=(msgspec.structs.replace(SILENT, state="recording"),)),
     living(),
     living(**overdue(30_000)),
     living(**silent(30_000)),

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from lakewriter.errors import printable
 from lakewriter.status.facts import Attention, LakeStatus
-from lakewriter.status.recorders import RecorderFacts
+from lakewriter.status.recorders import RecorderFacts, RemoteRecorder
 from lakewriter.status.wording import counted, duration_text
 from lakewriter.subscribed_period import COMMAND_LINE
 from lakewriter.written_size import size_text
@@ -62,6 +62,8 @@ def _lines(status: LakeStatus) -> Iterator[tuple[str, Text]]:
         yield "recorder", words
     for fact in status.recorders:
         yield "recorder", _recorder(fact, status.at_ms)
+    for each in status.remote_recorders:
+        yield "elsewhere", _remote_recorder(each, status.at_ms)
     if status.series:
         yield from _recording(status)
     yield "gaps", _gaps(status)
@@ -122,6 +124,21 @@ def _recorder(fact: RecorderFacts, at_ms: int) -> Text:
         if fact.seen_at_ms is not None:
             words.append(f" for {duration_text(at_ms - fact.seen_at_ms)}")
         words.append(f", {counted(fact.journal_candles or 0, 'candle')} in its journal")
+    return words
+
+
+def _remote_recorder(fact: RemoteRecorder, at_ms: int) -> Text:
+    words = Text(f"{printable(fact.host)}: ")
+    own, age = fact.status, duration_text(max(0, at_ms - fact.published_at_ms))
+    if fact.state == "silent":
+        words.append(f"silent for {age}", style=_BAD)
+        return words
+    words.append("recording" if own else "busy", style=_GOOD)
+    if own is not None:
+        words.append(f", {counted(own.series, 'series', 'series')}")
+        if own.overdue_series:
+            words.append(f", {own.overdue_series:,} overdue", style=_BAD)
+    words.append(f"; published {age} ago")
     return words
 
 

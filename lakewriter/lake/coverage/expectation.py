@@ -3,7 +3,8 @@
 - A series begins with its first candle or ledger entry. It begins earlier if a recorder
   subscribed to it earlier, while it was listed and trading.
 - A series ends with its last candle or ledger entry. If the coverage has an end
-  (`CoverageMoment.until_ms`), the series ends there, or with its last subscription.
+  (`CoverageMoment.until_ms`), the series ends there, or with its last subscription. It
+  ends earlier if later candles may be in the journal of a living recorder on another host.
 - In a lake without subscriptions every series extends to that end.
 - A subscribed series without a candle is expected from its subscription on.
 - Candles that were forgotten at either end make a series shorter.
@@ -100,8 +101,9 @@ def _subscribed_until(facts: SeriesFacts, grid: Interval, until_ms: int) -> list
     """Return the end of the expected candles of each subscribed period."""
     if not facts.lake.knows_subscriptions:
         return [grid.floor(until_ms)]
+    readable_ms = facts.readable_until_ms(until_ms)
     return [
-        grid.floor(until_ms if period.stop_ms is None else min(until_ms, period.stop_ms))
+        grid.floor(readable_ms if period.stop_ms is None else min(until_ms, period.stop_ms))
         for period in facts.periods
         if period.start_ms < until_ms
     ]
@@ -126,6 +128,7 @@ def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
     else:
         # A sandbox's clock may be ahead of ours.
         as_of_ms = max(moment.now_ms or 0, *(period.seen_ms for period in still))
+    as_of_ms = facts.readable_until_ms(as_of_ms)
     start_ms = min(grid.floor(began_ms), *(each.gap.start_ms for each in facts.reported), FOREVER_MS)
     stop_ms = max(grid.floor(as_of_ms), *(each.gap.stop_ms for each in facts.reported), 0)
     if _status(facts) in ("unlisted", "ended"):

@@ -12,14 +12,16 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from lakewriter.candle import Candle
+from lakewriter.clock import present_ms
 from lakewriter.lake.forgotten import read_forgotten, with_forgotten
 from lakewriter.lake.gaps.ledgers import ReportedGap, read_reported
+from lakewriter.lake.host_reports import flushed_until_ms, living_anywhere
 from lakewriter.lake.instruments import MarketList, read_last_lists
-from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import Presence
 from lakewriter.lake.presence_many import presence_of_many
+from lakewriter.lake.published import current_ledgers
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.ranges import Range, union
@@ -52,7 +54,10 @@ class LakeFacts:
         periods: the subscribed periods, by series.
         lists: the last list of each market.
         unflushed: the journal's candles, by series.
-        alive: names of the living recorders' journals.
+        alive: names of the living recorders' journals. Those of other hosts are known from
+            their last report.
+        flushed_until_ms: of recorders on other hosts, by the names of their journals, the
+            time up to which their candles are in files. This host cannot read their journals.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class LakeFacts:
         lists: Mapping[str, MarketList],
         unflushed: Mapping[Series, list[Candle]],
         alive: frozenset[str],
+        flushed_until_ms: Mapping[str, int],
     ) -> None:
         self.reported = reported
         self.forgotten = forgotten
@@ -70,6 +76,7 @@ class LakeFacts:
         self.lists = lists
         self.unflushed = unflushed
         self.alive = alive
+        self.flushed_until_ms = flushed_until_ms
 
     @property
     def knows_subscriptions(self) -> bool:
@@ -110,6 +117,15 @@ class SeriesFacts(NamedTuple):
         """The periods without an end."""
         return [period for period in self.periods if period.is_open]
 
+    def readable_until_ms(self, until_ms: int) -> int:
+        """Return the time up to which this host can see the candles of its living recorders.
+
+        Later candles may be in a journal on another host.
+        """
+        alive = [period.journal for period in self.open_periods if period.journal in self.lake.alive]
+        seen_ms = [self.lake.flushed_until_ms.get(journal, until_ms) for journal in alive]
+        return min(until_ms, max(seen_ms, default=until_ms))
+
 
 def series_facts(store: LakeStore, wanted: PartitionFilter) -> Iterator[SeriesFacts]:
     """Yield the facts of each wanted series, in order.
@@ -127,12 +143,14 @@ def series_facts(store: LakeStore, wanted: PartitionFilter) -> Iterator[SeriesFa
 
 
 def _lake_facts(store: LakeStore) -> LakeFacts:
-    with store.ledgers() as root:
-        reported = _by_series((each.gap.series, each) for each in read_reported(root))
+    with current_ledgers(store) as root:
+        flushed = flushed_until_ms(store, root)
+        alive = living_anywhere(store, root, present_ms())
+        known = read_reported(root, alive if store.is_remote else None)
+        reported = _by_series((each.gap.series, each) for each in known)
         lines = _by_series((line.series, line) for line in read_forgotten(root))
         periods = _by_series((each.series, each) for each in read_periods(root))
         lists = read_last_lists(root)
-    alive: frozenset[str] = frozenset() if store.is_remote else living_recorders(store.state_dir)
     unflushed = _by_series((candle.series, candle) for candle in read_unflushed(store.state_dir))
     reported |= {
         series: with_forgotten(reported.get(series, []), of_series) for series, of_series in lines.items()
@@ -141,7 +159,7 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
         series: union(each for line in of_series for each in line.ranges)
         for series, of_series in lines.items()
     }
-    return LakeFacts(reported, forgotten, periods, lists, unflushed, alive)
+    return LakeFacts(reported, forgotten, periods, lists, unflushed, alive, flushed)
 
 
 def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:

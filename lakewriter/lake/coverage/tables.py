@@ -10,6 +10,7 @@ from lakewriter.lake.forgotten import read_forgotten
 from lakewriter.lake.instruments import read_instruments
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
+from lakewriter.lake.published import current_ledgers
 from lakewriter.lake.subscriptions import read_periods
 
 _TIME = pa.timestamp("ms", tz="UTC")
@@ -104,13 +105,13 @@ def coverage_table(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: in
 
 def instruments_table(store: LakeStore) -> pa.Table:
     """Return the rows of the table `instruments`."""
-    with store.ledgers() as root:
+    with current_ledgers(store) as root:
         return _table(read_instruments(root), INSTRUMENTS_SCHEMA)
 
 
 def subscriptions_table(store: LakeStore) -> pa.Table:
     """Return the rows of the table `subscriptions`."""
-    with store.ledgers() as root:
+    with current_ledgers(store) as root:
         return _table(
             [
                 (*each.series, each.start_ms, each.stop_ms, each.seen_ms, each.recorder)
@@ -122,7 +123,7 @@ def subscriptions_table(store: LakeStore) -> pa.Table:
 
 def forgotten_table(store: LakeStore) -> pa.Table:
     """Return the rows of the table `forgotten`."""
-    with store.ledgers() as root:
+    with current_ledgers(store) as root:
         lines = read_forgotten(root)
     rows = [
         (

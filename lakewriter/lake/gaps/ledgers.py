@@ -172,7 +172,7 @@ def _remove_taken_over(path: Path, content: LedgerFile) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_reported(root: Path) -> list[ReportedGap]:
+def read_reported(root: Path, living: frozenset[str] | None = None) -> list[ReportedGap]:
     """Return the gaps of all ledgers, by series and time, each candle once.
 
     Two ledgers may have a gap of the same candle. Then a final reason has precedence
@@ -181,6 +181,11 @@ def read_reported(root: Path) -> list[ReportedGap]:
 
     Recorders may write, start and stop meanwhile. Files and lines that cannot be read
     are logged and left out.
+
+    Args:
+        root: the directory that has `_lakewriter`.
+        living: the names of the ledgers of living recorders; None to try the locks below
+            the root. A copy of an object store's ledgers has no locks.
 
     Raises:
         LakeError: if recorders take ledgers over at every attempt.
@@ -194,7 +199,7 @@ def read_reported(root: Path) -> list[ReportedGap]:
         except OSError as error:
             warn_once(f"gaps: {directory}: {error.strerror}; its gaps are left out")
             return []
-        alive = living_recorders(root)
+        alive = living_recorders(root) if living is None else living
         try:
             states = {path: _read_or_leave_out(path) for path in paths}
         except FileNotFoundError:

@@ -79,7 +79,7 @@ class ObjectStorage:
 
     @contextlib.contextmanager
     def local_copy(self, directories: Sequence[str], suffix: str) -> Iterator[Path]:
-        """Yield a temporary directory with the current files."""
+        """Yield a temporary directory with the current files, each with the store's time of its object."""
         listings = self.in_parallel(self.entries, directories)
         files = [
             (f"{directory}/{file}", listing.versions[file])
@@ -94,6 +94,7 @@ class ObjectStorage:
                     path = Path(root, name)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(found.data)
+                    os.utime(path, ns=(found.modified_ms * 10**6,) * 2)
             yield Path(root)
 
     def entries(self, directory: str) -> Listing:

@@ -20,6 +20,7 @@ from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import SurveyResult, survey
+from lakewriter.lake.published import current_ledgers
 from lakewriter.lake.storage import StoreAwayError
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.lake.unflushed import read_unflushed
@@ -104,8 +105,7 @@ class StartupSurvey:
             try:
                 # The journal is read before any file is listed: a candle that leaves it later is in its partition.
                 unflushed = await asyncio.to_thread(_unflushed, self._store)
-                expected_since_ms = await asyncio.to_thread(_expected_since_ms, self._store)
-                forgotten = await asyncio.to_thread(_forgotten, self._store)
+                expected_since_ms, forgotten = await asyncio.to_thread(_ledgers, self._store)
                 for first in range(0, len(requested), _SURVEY_SERIES):
                     batch = requested[first : first + _SURVEY_SERIES]
                     results = await asyncio.to_thread(self._survey, batch, unflushed)
@@ -258,21 +258,18 @@ def _present_series(store: LakeStore, market: str) -> list[Series]:
     return sorted(unflushed.union(store.series(PartitionFilter(markets=(market,)))))
 
 
-def _expected_since_ms(store: LakeStore) -> dict[Series, int]:
-    """Return the time at which a recorder first expected each series."""
+def _ledgers(store: LakeStore) -> tuple[dict[Series, int], dict[Series, list[Range]]]:
+    """Return the time at which a recorder of any host first expected each series, and its forgotten ranges."""
+    with current_ledgers(store) as root:
+        periods, lines = read_periods(root), read_forgotten(root)
     since_ms: dict[Series, int] = {}
-    for period in read_periods(store.state_dir):
+    for period in periods:
         if period.owed_ms is not None:
             since_ms[period.series] = min(period.owed_ms, since_ms.get(period.series, period.owed_ms))
-    return since_ms
-
-
-def _forgotten(store: LakeStore) -> dict[Series, list[Range]]:
-    """Return the forgotten ranges of each series."""
     ranges: dict[Series, list[Range]] = {}
-    for line in read_forgotten(store.state_dir):
+    for line in lines:
         ranges.setdefault(line.series, []).extend(line.ranges)
-    return ranges
+    return since_ms, ranges
 
 
 def _forgotten_until_ms(forgotten: list[Range], first_ms: int) -> int:
