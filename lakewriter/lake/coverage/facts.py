@@ -163,8 +163,13 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
 
 
 def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:
-    """Return the end of the last forgotten range before the first candle, or None without such a range."""
-    return max((stop for start, stop in forgotten if first_ms is None or start < first_ms), default=None)
+    """Return the end of the last forgotten range before the first candle, or None without such a range.
+
+    A range may reach beyond the first candle, if some of its candles came back.
+    """
+    if first_ms is None:
+        return max((stop for _, stop in forgotten), default=None)
+    return max((min(stop, first_ms) for start, stop in forgotten if start < first_ms), default=None)
 
 
 def _reported_from(reported: list[ReportedGap], edge_ms: int | None) -> list[ReportedGap]:
