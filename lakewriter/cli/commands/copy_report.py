@@ -147,7 +147,7 @@ class CopyReport:
         if sums.disputed:
             lines.append(f"{counted(sums.disputed, 'candle')} of {self._target} {are(sums.disputed)} better")
         if sums.unflushed:
-            lines.append(f"{counted(sums.unflushed, 'candle')} of them from journals of {self._source}")
+            lines.append(f"{sums.unflushed:,} of them from journals of {self._source}")
         if sums.not_closed:
             lines.append(f"left out: {counted(sums.not_closed, 'row')} of candles that were not closed")
         return lines
