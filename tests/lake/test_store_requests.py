@@ -229,5 +229,5 @@ def test_coverage(lake: LakeStore, server: Store, tmp_path: Path, monkeypatch: p
     counted(server)
     for files in (PARTITIONS + 1, 0):
         CliRunner().invoke(cli, ["coverage", "--lake", server.uri("test_coverage")])
-        # The lake is opened by one LIST and one GET. Four directories have ledgers, and none is there.
-        assert counted(server) == {"LIST": 1 + 4 + LISTINGS, "GET": 1 + files}
+        # The lake is opened by one LIST and one GET. Five more directories have records of recorders.
+        assert counted(server) == {"LIST": 1 + 5 + LISTINGS, "GET": 1 + files}
