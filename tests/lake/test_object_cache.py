@@ -465,5 +465,9 @@ def test_listed_versions_are_those_of_reads(uri: str, tmp_path: Path) -> None:
             found = there.read_listed(NAME, listed.version)
             assert found is not None and found[:2] == (data, version)
         assert there.cache.read(NAME, listed.version) == found
+    assert there.read_listed(NAME, "") == found
+    (entry,) = entries(tmp_path)
+    entry.unlink()
+    assert there.read_listed(NAME, "") == found and entries(tmp_path) == []
     there.delete(NAME)
     assert there.read_listed(NAME, "another ") is None

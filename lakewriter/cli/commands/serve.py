@@ -12,7 +12,7 @@ from lakewriter.cli.query_options import queries_directory, queries_option
 from lakewriter.cli.signals import stop_on_signals
 from lakewriter.cli.terminal import log_to_stderr
 from lakewriter.config import parse_duration
-from lakewriter.errors import UsageError
+from lakewriter.errors import UsageError, without_passwords
 from lakewriter.without_pandas import without_pandas
 
 if TYPE_CHECKING:
@@ -105,5 +105,5 @@ async def _serve(sockets: list[socket.socket], options: "LakeServerOptions") -> 
     stop_on_signals(stopped)
     async with serving(sockets, options):
         print(url_of(sockets[0]), flush=True)
-        click.echo(f"showing {options.lake}; stop with Ctrl-C", err=True)
+        click.echo(f"showing {without_passwords(options.lake)}; stop with Ctrl-C", err=True)
         await stopped.wait()

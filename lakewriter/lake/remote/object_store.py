@@ -22,7 +22,7 @@ from lakewriter.errors import LakeError, UnreadableError
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch, run_apart
 from lakewriter.lake.remote.conditional_put import ConditionalWriter, version_of
 from lakewriter.lake.remote.location import Location
-from lakewriter.lake.remote.object_cache import ObjectCache
+from lakewriter.lake.remote.object_cache import ObjectCache, strong_e_tag
 from lakewriter.lake.remote.store_errors import is_missing_bucket, store_error
 from lakewriter.lake.storage import FILE_BYTES_MAX, ChangedError, Listing, Replacement, StoredBytes
 
@@ -150,7 +150,7 @@ class ObjectStorage:
         Raises:
             the errors of `read`.
         """
-        if self.cache is None:
+        if self.cache is None or not strong_e_tag(version):
             return self.read(name)
         found = self.cache.read(name, version)
         if found is None:
