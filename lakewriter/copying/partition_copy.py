@@ -16,6 +16,7 @@ from lakewriter.copying.partition_rows import SourceRows, TargetRows, read_sourc
 from lakewriter.copying.work import Item
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import difference
+from lakewriter.lake.remote.object_cache import strong_e_tag
 from lakewriter.lake.storage import StoreError
 from lakewriter.partition import Partition
 
@@ -100,10 +101,10 @@ def copy_partition(
 def _is_unchanged(pair: Pair, item: Item, remembered: Versions) -> bool:
     """Return whether both files have the remembered versions. A store has told them in its listing."""
     for lake, listed, known in zip(pair, item.listed, remembered[:2], strict=True):
-        # A listing of Google has the first part of a version, which changes with the whole.
-        if not (
-            known.startswith(listed) if listed.strip() else lake.storage.version(item.partition.file) == known
-        ):
+        e_tag = strong_e_tag(listed)
+        if e_tag and e_tag == strong_e_tag(known):
+            continue
+        if lake.storage.version(item.partition.file) != known:
             return False
     return True
 
