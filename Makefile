@@ -3,7 +3,8 @@
 # make test   every promise, each in a short form
 # make test-all   the same in long forms; takes half an hour
 # make torture   kills and faults at random for ten minutes, and an auditor;
-#                TORTURE_ARGS=--all-intervals does it over a new year, beside backfills
+#                TORTURE_ARGS=--all-intervals does it over a new year, beside backfills;
+#                TORTURE_ARGS='--lake s3' on an object store that is killed too
 # make two-recorders   five minutes of two recorders on one lake, killed at random;
 #                TWO_ARGS='--lake s3' does it on SeaweedFS, --gone loses a host for good
 # make endure    twenty minutes of an exchange that does everything wrong

@@ -1,6 +1,7 @@
 """The endurance test: an exchange with many faults, and a recorder that is killed again and again.
 
     PYTHONPATH=tests python -m crash.endurance --duration 20m --symbols 600 --seed 7
+    PYTHONPATH=tests python -m crash.endurance --duration 20m --symbols 300 --lake s3
 
 One recorder records all symbols of three markets at sixty times speed. Faults are drawn
 at random, several at a time. The recorder is killed at random times and started again.
@@ -11,11 +12,15 @@ checks:
 - Each candle of the truth is in the lake with its true values, or in the ledger with a
   reason that the faults explain.
 - No limit of the exchange was broken.
+
+With `--lake s3` the lake is in a bucket of SeaweedFS behind a proxy with faults. The server is
+killed and started again, also while recorders start.
 """
 
 import asyncio
 import contextlib
 import json
+import os
 import random
 import re
 import sys
@@ -28,6 +33,7 @@ from pathlib import Path
 import duckdb
 
 from crash import longrun
+from crash.places import OnDisk, OnStore, Place
 from lakewriter.gap import Gap
 from lakewriter.interval import INTERVALS, MINUTE_MS
 from lakewriter.lake.gaps.ledgers import read_gaps
@@ -93,11 +99,13 @@ class Endurance:
     """One run.
 
     Args:
-        directory: the directory of the lake, the config and the logs.
+        directory: the directory of the config and the logs.
+        place: where the lake is.
     """
 
-    def __init__(self, directory: Path, seed: int, sandbox: Sandbox, duration_s: float) -> None:
-        self.lake = directory / "lake"
+    def __init__(self, directory: Path, seed: int, sandbox: Sandbox, place: Place, duration_s: float) -> None:
+        self.place = place
+        self.state = place.state
         self.directory = directory
         self.sandbox = sandbox
         self.duration_s = duration_s
@@ -116,6 +124,7 @@ class Endurance:
         self._announce_listings()
         self._child = await self._start()
         misbehaving = asyncio.create_task(self._misbehave())
+        killing = asyncio.create_task(self._kill_the_store(over_s))
         while time.monotonic() < over_s:
             life_s = self.chance.uniform(8, min(45, self.duration_s / 2))  # so that each run kills
             await asyncio.sleep(min(life_s, max(0.1, over_s - time.monotonic())))
@@ -124,9 +133,20 @@ class Endurance:
         misbehaving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await misbehaving
+        await killing
         for fault_id in list(self.sandbox.faults.all()):
             self.sandbox.remove_fault(fault_id)
         await self._healed()
+
+    async def _kill_the_store(self, over_s: float) -> None:
+        """Kill the object store now and then until a monotonic time, and start it again."""
+        while isinstance(self.place, OnStore):
+            life_s = self.chance.uniform(10, 60)
+            if time.monotonic() + life_s > over_s:
+                return
+            await asyncio.sleep(life_s)
+            await self.place.kill_and_restart(self.chance.uniform(0, 15))
+            self.counts["object stores killed"] += 1
 
     def _announce_listings(self) -> None:
         """List some symbols at random times of the run."""
@@ -140,16 +160,19 @@ class Endurance:
                 self.counts["fault: new_listing"] += 1
 
     async def _start(self) -> Process:
+        self._started_s = time.monotonic()
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "lakewriter", "record", "--config", str(self.directory / "lakewriter.toml"),
-                "--lake", str(self.lake), "--exchange", self.sandbox.url, "--grace", "60s", "--quiet",
-                stdout=log, stderr=log, cwd=self.directory,
+                "--lake", self.place.name, "--exchange", self.sandbox.url, "--grace", "60s", "--quiet",
+                stdout=log, stderr=log, cwd=self.directory, env=os.environ | self.place.environment,
             )  # fmt: skip
 
     async def _kill(self) -> None:
         assert self._child is not None
-        if self._child.returncode is not None:
+        if self._child.returncode is not None and self.place.was_away(self._started_s):
+            self.counts["recorders that could not start, the store was away"] += 1
+        elif self._child.returncode is not None:
             self.errors.append(f"the recorder ended by itself, exit {self._child.returncode}: {self._tail()}")
         with contextlib.suppress(ProcessLookupError):
             self._child.kill()
@@ -157,6 +180,15 @@ class Endurance:
         self.counts["recorders killed"] += 1
         await asyncio.sleep(self.chance.choice((0, 0, 1, 3)))
         self._child = await self._start()
+
+    async def _start_again(self) -> None:
+        """Start the recorder as systemd does, if it could not start because the store was away."""
+        while self._child is not None and self._child.returncode is not None:
+            await asyncio.sleep(1)
+            self.counts["recorders that could not start, the store was away"] += 1
+            self._child = await self._start()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._child.wait(), 10)
 
     async def _misbehave(self) -> None:
         """Add random faults until cancelled, each for its time."""
@@ -208,6 +240,8 @@ class Endurance:
 
     async def _healed(self) -> None:
         """Wait until no gap is pending, then stop the recorder cleanly."""
+        if self.place.was_away(self._started_s):
+            await self._start_again()
         assert self._child is not None
         # What ended by now is late a minute from now, and settled some minutes after that.
         until_ms = self.sandbox.now_ms() + 12 * MINUTE_MS
@@ -220,8 +254,11 @@ class Endurance:
                 break
             await asyncio.sleep(1)
             if recording < set(MARKETS):
-                recording |= {each.market for each in read_unflushed(self.lake) if each.begin_ms >= began_ms}
+                recording |= {each.market for each in read_unflushed(self.state) if each.begin_ms >= began_ms}
                 until_ms = self.sandbox.now_ms() + 12 * MINUTE_MS
+        # A survey of candles missing from before the start takes long on a busy machine or store.
+        while await self._coverage_exit() and time.monotonic() < deadline_s:
+            await asyncio.sleep(1)
         self._child.terminate()
         code = await asyncio.wait_for(self._child.wait(), PATIENCE_S)
         if code:
@@ -230,33 +267,41 @@ class Endurance:
     def _pending(self) -> list[Gap]:
         # What is late just now is on its way.
         recent_ms = self.sandbox.now_ms() - 10 * MINUTE_MS
-        return [gap for gap in read_gaps(self.lake) if gap.reason == "pending" and gap.start_ms < recent_ms]
+        return [gap for gap in read_gaps(self.state) if gap.reason == "pending" and gap.start_ms < recent_ms]
 
     def _tail(self) -> str:
         return " | ".join(self._log.read_text(errors="replace").splitlines()[-4:])
 
     async def coverage(self) -> None:
-        """Return whether `lakewriter coverage` finds candles missing without a reason."""
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "lakewriter", "coverage", "--lake", str(self.lake), "--json",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await child.communicate()
-        (self.directory / "coverage.json").write_bytes(out)
-        if child.returncode:
-            self.errors.append(f"lakewriter coverage: exit {child.returncode}: {err.decode()[-500:]}")
+        """Note an error if `lakewriter coverage` finds candles missing without a reason."""
+        if code := await self._coverage_exit():
+            said = (self.directory / "coverage.stderr").read_text()
+            self.errors.append(f"lakewriter coverage: exit {code}: {said[-500:]}")
+
+    async def _coverage_exit(self) -> int:
+        """Run `lakewriter coverage`, and return its exit."""
+        out, err = self.directory / "coverage.json", self.directory / "coverage.stderr"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "lakewriter", "coverage", "--lake", self.place.name, "--json",
+                stdout=stdout, stderr=stderr, env=os.environ | self.place.environment,
+            )  # fmt: skip
+            return await child.wait()
 
     def audit(self) -> None:
         """Compare the lake and the ledger with the truth, series by series."""
         rows = self._rows()
         gaps: dict[Series, list[Gap]] = {}
-        for gap in read_gaps(self.lake):
+        for gap in read_gaps(self.state):
             gaps.setdefault(gap.series, []).append(gap)
         for series, there in sorted(rows.items()):
             self._audit_series(series, there, gaps.get(series, []))
         self.counts["series"] = len(rows)
         log = self._log.read_text(errors="replace")
-        self.errors += re.findall(r"^.*(?:Traceback| ERROR ).*$", log, re.MULTILINE)[:10]
+        complaints = re.findall(r"^.*(?:Traceback| ERROR ).*$", log, re.MULTILINE)
+        if isinstance(self.place, OnStore):
+            complaints = [line for line in complaints if "s3://" not in line]
+        self.errors += complaints[:10]
         self.errors += [f"limit broken: {kind} {n}" for kind, n in self.sandbox.violations.items()]
 
     def _audit_series(self, series: Series, there: dict[int, tuple[float, ...]], gaps: list[Gap]) -> None:
@@ -312,7 +357,7 @@ class Endurance:
             found = connection.execute(
                 f"""SELECT market, symbol, "interval", epoch_ms(candle_begin_time), open, high, low, close, volume,
                     quote_volume, trade_num, taker_buy_base_asset_volume, taker_buy_quote_asset_volume
-                    FROM read_parquet('{self.lake}/**/*.parquet', hive_partitioning = true,
+                    FROM read_parquet('{self.place.audited()}/**/*.parquet', hive_partitioning = true,
                     hive_types = {{market: VARCHAR, symbol: VARCHAR, interval: VARCHAR, date: DATE}})"""
             )
             while batch := found.fetchmany(100_000):
@@ -329,11 +374,17 @@ class Endurance:
         return longrun.block(sorted(self.counts.items()))
 
 
-async def main(directory: Path, seed: int, duration_s: float, symbols: int) -> bool:
+async def main(directory: Path, seed: int, duration_s: float, symbols: int, lake: str) -> bool:
     """Run the endurance test; return whether it found no error."""
+    place: Place = OnDisk(directory) if lake == "disk" else OnStore(directory, random.Random(f"{seed}/proxy"))
+    with contextlib.closing(place):
+        return await _endure(directory, seed, duration_s, symbols, place)
+
+
+async def _endure(directory: Path, seed: int, duration_s: float, symbols: int, place: Place) -> bool:
     options = SandboxOptions(speed=SPEED, symbols=symbols // 3, start_ms=START_MS, push_every_ms=2000)
     async with serve(options) as sandbox:
-        endurance = Endurance(directory, seed, sandbox, duration_s)
+        endurance = Endurance(directory, seed, sandbox, place, duration_s)
         try:
             await endurance.run()
         finally:
@@ -354,10 +405,11 @@ async def main(directory: Path, seed: int, duration_s: float, symbols: int) -> b
 if __name__ == "__main__":
     parser = longrun.parser_of(__doc__)
     parser.add_argument("--duration", type=longrun.seconds, default=1200.0, metavar="20m")
+    parser.add_argument("--lake", choices=("disk", "s3"), default="disk", help="s3 is SeaweedFS")
     parser.add_argument("--symbols", type=int, default=600, help="over three markets")
     arguments = parser.parse_args()
     longrun.run(
         "endurance",
         arguments,
-        lambda place: main(place, arguments.seed, arguments.duration, arguments.symbols),
+        lambda place: main(place, arguments.seed, arguments.duration, arguments.symbols, arguments.lake),
     )

@@ -75,6 +75,9 @@ class Errands:
                     continue
                 out = (await reading)[0]
                 usual_s += (time.monotonic() - started_s - usual_s) / 4
+                if child.returncode and self._stage.was_away(started_s):
+                    self._stage.done[f"{name}: failed, the store was away"] += 1
+                    continue
                 if child.returncode:
                     self._stage.blame(f"{name}: exit {child.returncode}: {tail(log.path)}")
                     continue
@@ -85,7 +88,7 @@ class Errands:
         self, name: str, arguments: tuple[str, ...], log: Log
     ) -> contextlib.AbstractAsyncContextManager[Process]:
         """Start a command that ends by itself."""
-        command = ("-m", "lakewriter", name, *arguments, "--lake", str(self._stage.lake), "--json")
+        command = ("-m", "lakewriter", name, *arguments, "--lake", self._stage.lake_name, "--json")
         return self._stage.start(*command, stdout=PIPE, stderr=log.path)
 
     async def run_last(self, name: str, errand: Errand) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,11 +29,13 @@ class ForeignFiles(NamedTuple):
         lake: its root.
         truth: the source of the candles.
         log: the log with a line for each candle, as in a recorder's log.
+        put_new: writes bytes under a new name of an object store; None writes files.
     """
 
     lake: Path
     truth: Truth
     log: Path
+    put_new: Callable[[str, bytes], bool] | None = None
 
     def put(self, series: Series, start_ms: int, stop_ms: int, number: int, chance: random.Random) -> bool:
         """Write candles of one period into one new file; return whether it was written.
@@ -63,7 +66,11 @@ class ForeignFiles(NamedTuple):
         else:
             candles = sorted(chance.sample(candles, chance.randint(1, len(candles))))
             name, data = f"part-{number}.parquet", _written(_foreign_table(candles, chance))
-        if not _put(self.lake / place.path, name, data, number):
+        if self.put_new is not None:
+            is_there = self.put_new(f"{place.path}/{name}", data)
+        else:
+            is_there = _put(self.lake / place.path, name, data, number)
+        if not is_there:
             return False
         with self.log.open("a") as file:
             file.writelines(recorded_line(key_text(series, candle.begin_ms)) for candle in candles)

@@ -2,6 +2,10 @@
 
     PYTHONPATH=tests python -m crash.plain_readers duckdb LAKE
 
+A lake in a bucket is read by pyarrow's own file system, and by DuckDB over pyarrow. A read of
+pyarrow's is torn if an object is replaced between its requests: it then fails, which is no
+error of the lake's writers. The findings count these reads apart, as "torn".
+
 Foreign files are only put into symbols that begin with a letter of FOREIGN. Plain globs may
 see their candles twice until they are folded, so plain readers leave these symbols out.
 """
@@ -48,14 +52,49 @@ def _read_with_pyarrow(lake: Path) -> tuple[int, int]:
     return table.num_rows, table.group_by(_KEY).aggregate([]).num_rows
 
 
+def _remote_dataset(lake: str) -> ds.Dataset:
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem  # takes long, and a disk needs none
+
+    files = S3FileSystem(
+        endpoint_override=os.environ["AWS_ENDPOINT_URL"],
+        region="us-east-1",
+        connect_timeout=3,
+        request_timeout=5,
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),
+    )
+    ignored = [".", "_", *(f"symbol={letter}" for letter in FOREIGN)]
+    place = lake.removeprefix("s3://")
+    return ds.dataset(place, filesystem=files, format="parquet", partitioning="hive", ignore_prefixes=ignored)
+
+
+def _read_remote_with_pyarrow(lake: str) -> tuple[int, int]:
+    table = _remote_dataset(lake).to_table(columns=_KEY)
+    return table.num_rows, table.group_by(_KEY).aggregate([]).num_rows
+
+
+def _read_remote_with_duckdb(lake: str) -> tuple[int, int]:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("candles", _remote_dataset(lake))
+        keys = ", ".join(f'"{name}"' for name in _KEY)
+        [counts] = connection.execute(f"SELECT count(*), count(DISTINCT ({keys})) FROM candles").fetchall()
+    return counts
+
+
+REMOTE_READERS: dict[str, Callable[[str], tuple[int, int]]] = {
+    "duckdb": _read_remote_with_duckdb,
+    "pyarrow": _read_remote_with_pyarrow,
+}
+
 READERS: dict[str, Callable[[Path], tuple[int, int]]] = {
     "duckdb": _read_with_duckdb,
     "pyarrow": _read_with_pyarrow,
 }
 
 
-def read_for_ever(engine: str, lake: Path) -> None:
+def read_for_ever(engine: str, lake: str) -> None:
     """Read repeatedly, with one line per read, while the parent lives."""
+    is_remote = "://" in lake
     os.nice(10)  # two greedy readers would leave the others no processor
     parent = os.getppid()
     most = again = 0
@@ -63,8 +102,12 @@ def read_for_ever(engine: str, lake: Path) -> None:
         if not again:
             time.sleep(0.1)
         try:
-            rows, keys = READERS[engine](lake)
+            rows, keys = REMOTE_READERS[engine](lake) if is_remote else READERS[engine](Path(lake))
         except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if is_remote:
+                # A refused connection, or an answer of a server that is just starting.
+                print("away" if "AWS Error" in str(error) else "torn", *str(error).split(), flush=True)
+                continue
             # DuckDB opens a file twice, and fails if it was replaced in between: asked
             # again, it answers (docs/explanation/consistency.md, "Two windows"). A file never vanishes.
             replaced = isinstance(error, duckdb.Error) and "No " not in str(error)
@@ -81,4 +124,4 @@ def read_for_ever(engine: str, lake: Path) -> None:
 
 
 if __name__ == "__main__":
-    read_for_ever(sys.argv[1], Path(sys.argv[2]))
+    read_for_ever(sys.argv[1], sys.argv[2])

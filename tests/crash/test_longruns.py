@@ -11,6 +11,7 @@ import pytest
 
 from crash import longrun
 from support.lengths import either
+from support.seaweed import REASON, find_program
 from support.side_by_side import side_by_side
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(either(600, 1500))]
@@ -24,6 +25,17 @@ async def test_faults_and_kills_leave_nothing_unaccounted_for(tmp_path: Path) ->
     assert counted["recorders killed"] >= 1
     assert counted["candles in the lake"] >= either(50, 20_000)
     assert sum(count for name, count in counted.items() if name.startswith("fault: ")) >= either(5, 40)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(find_program() is None, reason=REASON)
+@side_by_side
+async def test_the_same_with_a_store_that_is_killed(tmp_path: Path) -> None:
+    """The same on an object store that loses replies, refuses, stalls, and is killed and started again."""
+    options = ("--duration", "120s", "--symbols", "60", "--lake", "s3")
+    counted = await asyncio.to_thread(longrun.counted, "endurance", *options, timeout_s=1400)
+    assert counted["object stores killed"] >= 1
+    assert counted["candles in the lake"] >= 2_000
 
 
 @side_by_side

@@ -2,6 +2,7 @@
 
     PYTHONPATH=tests python -m crash.torture --duration 10m --seed 7
     PYTHONPATH=tests python -m crash.torture --duration 10m --all-intervals
+    PYTHONPATH=tests python -m crash.torture --duration 10m --lake s3
 
 Two recorders with overlapping subscriptions, compactions, and a writer of foreign files
 share one lake. The exchange has faults. Plain readers and `lakewriter query` read all the
@@ -12,6 +13,10 @@ At the end all processes are stopped in order, dead journals are replayed, and a
 backfill fetches the rest. Then a separate process runs `audit.py`, which compares the lake
 with the logs and with the truth.
 
+With `--lake s3` the lake is in a bucket of SeaweedFS. Commands reach it through a proxy that
+loses replies, refuses, cuts and stalls. The server is killed and started again. A command that
+fails while it is away is no error, and neither is a read of pyarrow's that is torn.
+
 The seed determines the actions, their targets and their times. The state at these times
 depends on the machine.
 """
@@ -21,6 +26,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import re
 import sys
 import time
@@ -34,7 +40,8 @@ from crash.audit import RECORDED
 from crash.chances import Life, faults, lives
 from crash.errands import CLOSED_MS, Errand, Errands
 from crash.foreign import ForeignFiles
-from crash.plain_readers import READERS, plain_files
+from crash.places import OnDisk, OnStore, Place
+from crash.plain_readers import READERS
 from crash.scenarios import MINUTES, Scenario, all_intervals, series_of
 from crash.stage import PATIENCE_S, Log, Stage, tail
 from lakewriter.sandbox import Sandbox, SandboxOptions, serve
@@ -43,6 +50,9 @@ SYMBOLS = 30
 
 # A recorder that says nothing for so long meets its end all the same.
 FIRST_LINE_S = 15.0
+
+# The object store lives at most so long.
+STORE_LIVES_S = 40.0
 
 # What must be in an answer is asked by name for so many candles.
 SAMPLE = 300
@@ -64,6 +74,7 @@ class Torture(Stage):
 
     Args:
         directory, seed: as for a stage.
+        place: where the lake is.
         kills_min: the run continues until this many kills, and until each reader has
             read.
     """
@@ -74,6 +85,7 @@ class Torture(Stage):
         seed: int,
         scenario: Scenario,
         sandbox: Sandbox,
+        place: Place,
         *,
         duration_s: float,
         kills_min: int,
@@ -84,7 +96,16 @@ class Torture(Stage):
         self.duration_s = duration_s
         self.kills_min = kills_min
         self.queries: Counter[str] = Counter()
+        self.place = place
+        self.lake_name, self.environment = place.name, place.environment
         self.errands = Errands(self, sandbox)
+
+    def was_away(self, since_s: float) -> bool:
+        return self.place.was_away(since_s)
+
+    def excuses(self, line: str) -> bool:
+        is_about_the_store = "s3://" in line or "stay in the journal" in line
+        return is_about_the_store and "Traceback" not in line and self.was_away(time.monotonic())
 
     # Recorders
 
@@ -111,7 +132,7 @@ class Torture(Stage):
             "--exchange",
             self.sandbox.url,
             "--lake",
-            str(self.lake),
+            self.lake_name,
         )
         options = ("--flush-every", flush_every, "--duration", limit, *self.scenario.record_options)
         async with self.start("-m", "lakewriter", *command, *options, stderr=log.path) as child:
@@ -120,14 +141,15 @@ class Torture(Stage):
         self.open_logs.remove(log)
 
     async def _live(self, who: str, child: Process, log: Log, life: Life) -> None:
+        since_s = time.monotonic()
         if life.end == "SIGKILL while starting":
             await self.pause(life.after_s)
-            await self._kill_living(child, log, f"{who}: {life.end}")
+            await self._kill_living(child, log, f"{who}: {life.end}", since_s)
             return
         await self.until(child, log, RECORDED, FIRST_LINE_S)
         await self.pause(life.after_s)
         if life.end == "SIGKILL" and not self.over.is_set():
-            await self._kill_living(child, log, f"{who}: {life.end}")
+            await self._kill_living(child, log, f"{who}: {life.end}", since_s)
             return
         await self.until(child, log, _STARTED, PATIENCE_S)
         with contextlib.suppress(ProcessLookupError):
@@ -136,11 +158,16 @@ class Torture(Stage):
             await asyncio.sleep(life.grace_s)
             if child.returncode is None:
                 await self.kill(child, f"{who}: {life.end}")
-        await self.ended_well(child, log.path, may_be_killed=life.end == "SIGTERM, then SIGKILL")
+        may_be_killed = life.end == "SIGTERM, then SIGKILL"
+        await self.ended_well(child, log.path, may_be_killed=may_be_killed, since_s=since_s)
         self.done[f"{who}: stopped by SIGTERM, exit 0"] += child.returncode == 0
 
-    async def _kill_living(self, child: Process, log: Log, kind: str) -> None:
-        if not await self.kill(child, kind):
+    async def _kill_living(self, child: Process, log: Log, kind: str, since_s: float) -> None:
+        if await self.kill(child, kind):
+            return
+        if self.was_away(since_s):
+            self.done["recorders that could not start, the store was away"] += 1
+        else:
             self.blame(f"{log.path.name}: ended by itself, exit {child.returncode}: {tail(log.path)}")
 
     # Files of others
@@ -153,7 +180,8 @@ class Torture(Stage):
             for since_ms, subscriptions in self.scenario.foreign
             for series in series_of(self.sandbox, subscriptions)
         ]
-        files = ForeignFiles(self.lake, self.sandbox.truth, self.open_log("foreign.log").path)
+        put_new = self.place.put_new if isinstance(self.place, OnStore) else None
+        files = ForeignFiles(self.lake, self.sandbox.truth, self.open_log("foreign.log").path, put_new)
         for number in itertools.count(1):
             await self.pause(chance.uniform(0.2, 2))
             if self.over.is_set():
@@ -169,14 +197,17 @@ class Torture(Stage):
 
     async def read_plainly(self, engine: str) -> None:
         """Run a child that globs the lake repeatedly; its lines report its findings."""
-        command = ("-m", "crash.plain_readers", engine, str(self.lake))
+        command = ("-m", "crash.plain_readers", engine, self.place.plain_name)
         stderr = self.logs / f"{engine}.stderr"
         async with self.start(*command, stdout=PIPE, stderr=stderr) as child:
             while line := await self._next_line(child):
                 if line.startswith("read "):
                     self.queries[engine] += 1
-                elif line.startswith("again "):
-                    self.done[f"{engine}: had to ask again"] += 1
+                elif line.startswith("away ") and self.was_away(time.monotonic()):
+                    self.done[f"{engine}: the store was away"] += 1
+                elif line.startswith(("again ", "torn ")):
+                    kind = "had to ask again" if line.startswith("again ") else "reads that were torn"
+                    self.done[f"{engine}: {kind}"] += 1
                     with (self.logs / f"{engine}.again").open("a") as file:
                         print(line, file=file)
                 else:
@@ -201,11 +232,16 @@ class Torture(Stage):
             self.read_logs()
             promised = list(self.promised)
             wanted = {*promised[-SAMPLE // 2 :], *chance.sample(promised, min(len(promised), SAMPLE // 2))}
-            options = ("--lake", str(self.lake), "--format", "json", "-p", "sample=" + ",".join(wanted))
+            options = ("--lake", self.lake_name, "--format", "json", "-p", "sample=" + ",".join(wanted))
+            since_s = time.monotonic()
             async with self.start(
                 "-m", "lakewriter", "query", _QUERY, *options, stdout=PIPE, stderr=stderr
             ) as child:
                 out = (await child.communicate())[0]
+            if child.returncode and self.was_away(since_s):
+                self.done["lakewriter query: failed, the store was away"] += 1
+                await self.pause(0.5)
+                continue
             if child.returncode:
                 self.blame(f"lakewriter query: exit {child.returncode}: {tail(stderr)}")
                 continue
@@ -247,6 +283,18 @@ class Torture(Stage):
                 for frame in fault.garbage:
                     await sandbox.send_to_all(frame)
 
+    # The store
+
+    async def kill_the_store(self, place: OnStore) -> None:
+        """Kill the object store now and then, and start it again."""
+        chance = self.chance("store")
+        while not self.over.is_set():
+            await self.pause(chance.uniform(STORE_LIVES_S / 2, STORE_LIVES_S))
+            if self.over.is_set():
+                return
+            await place.kill_and_restart(chance.uniform(0, 8))
+            self.kills["object store: SIGKILL"] += 1
+
     # The whole
 
     async def run(self) -> None:
@@ -265,6 +313,8 @@ class Torture(Stage):
             self.query(),
         ]
         late += [self.read_plainly(engine) for engine in READERS]
+        if isinstance(self.place, OnStore):
+            late.append(self.kill_the_store(self.place))
         pasts = self.scenario.backfill
         if pasts:
             early.append(
@@ -273,7 +323,7 @@ class Torture(Stage):
         async with asyncio.TaskGroup() as group:
             for task in early:
                 group.create_task(task)
-            while not self.over.is_set() and not plain_files(self.lake):
+            while not self.over.is_set() and not self.place.has_plain_files():
                 await asyncio.sleep(0.1)
             for task in late:
                 group.create_task(task)
@@ -307,8 +357,9 @@ class Torture(Stage):
     async def audit(self) -> dict[str, list[str]]:
         """Return the auditor's findings."""
         stderr = self.logs / "audit.stderr"
+        lake = await asyncio.to_thread(self.place.audited)
         async with self.start(
-            "-m", "crash.audit", str(self.lake), str(self.logs), stdout=PIPE, stderr=stderr
+            "-m", "crash.audit", str(lake), str(self.logs), stdout=PIPE, stderr=stderr
         ) as child:
             out = (await child.communicate())[0]
         if not out:
@@ -359,19 +410,29 @@ def print_block(torture: Torture, findings: dict[str, list[str]]) -> bool:
     return not any(verdict.values())
 
 
-async def main(directory: Path, seed: int, scenario: Scenario, *, duration_s: float, kills_min: int) -> bool:
+async def main(
+    directory: Path, seed: int, scenario: Scenario, *, lake: str, duration_s: float, kills_min: int
+) -> bool:
     """Run the torture test; return whether it found no error."""
     options = SandboxOptions(speed=scenario.speed, symbols=SYMBOLS, start_ms=scenario.start_ms)
-    async with serve(options) as sandbox:
-        torture = Torture(directory, seed, scenario, sandbox, duration_s=duration_s, kills_min=kills_min)
-        await torture.run()
-    return print_block(torture, await torture.audit())
+    place: Place = OnDisk(directory) if lake == "disk" else OnStore(directory, random.Random(f"{seed}/proxy"))
+    with contextlib.closing(place):
+        async with serve(options) as sandbox:
+            torture = Torture(
+                directory, seed, scenario, sandbox, place, duration_s=duration_s, kills_min=kills_min
+            )
+            await torture.run()
+        findings = await torture.audit()
+        if isinstance(place, OnStore):
+            torture.done |= Counter(f"PUT disturbed: {fault}" for fault in place.proxy.met)
+    return print_block(torture, findings)
 
 
 if __name__ == "__main__":
     parser = longrun.parser_of(__doc__)
     parser.add_argument("--duration", type=longrun.seconds, default=600.0, metavar="10m")
     parser.add_argument("--kills", type=int, default=1, help="go on until so many were killed")
+    parser.add_argument("--lake", choices=("disk", "s3"), default="disk", help="s3 is SeaweedFS")
     parser.add_argument("--all-intervals", action="store_true", help="over a new year, with backfills")
     arguments = parser.parse_args()
     longrun.run(
@@ -381,6 +442,7 @@ if __name__ == "__main__":
             place,
             arguments.seed,
             all_intervals(arguments.duration) if arguments.all_intervals else MINUTES,
+            lake=arguments.lake,
             duration_s=arguments.duration,
             kills_min=arguments.kills,
         ),

@@ -1,16 +1,15 @@
 """Writes to an object store: replaced if unchanged, whatever happens to the reply."""
 
-import random
 import secrets
-import threading
 from collections.abc import Iterator
 
 import pytest
 
+from crash.writers import Writers, disturb
 from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.open import create_lake, open_to_read
+from lakewriter.lake.open import create_lake, open_or_empty, open_to_read
 from lakewriter.lake.remote.conditional_put import PUT_TRIES_MAX
 from lakewriter.lake.remote.location import locate
 from lakewriter.lake.remote.object_store import ObjectStorage
@@ -180,65 +179,25 @@ def test_lake_in_any_store(uri: str) -> None:
     assert answer.to_pylist() == [{"n": 1}]
 
 
-WRITERS = 16
-PARTITIONS = either(4, 50)
-ROUNDS = either(2, 15)
+SIZE = {"writers": 16, "partitions": either(4, 50), "rounds": either(2, 15)}
 
 
-def merge_side_by_side(uris: list[str]) -> list[Exception]:
-    """Merge from one writer for each URI into the same partitions; return their errors."""
-    failed: list[Exception] = []
-
-    def write(writer: int) -> None:
-        try:
-            lake = create_lake(uris[writer], "test")
-            order = random.Random(writer)
-            for number in range(ROUNDS):
-                symbols = [f"S{symbol}USDT" for symbol in range(PARTITIONS)]
-                order.shuffle(symbols)
-                minute = writer * ROUNDS + number
-                rows = [
-                    [rest_candle(minute, symbol=each), rest_candle(1400, symbol=each)] for each in symbols
-                ]
-                items = [(partition_of(each[0]), to_table(each)) for each in rows]
-                for result in lake.merge_many(items):
-                    if isinstance(result, Exception):
-                        raise result
-        except Exception as error:  # noqa: BLE001 - the test's own thread has to see it
-            failed.append(error)
-
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(WRITERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return failed
-
-
-def check_candles(lake: LakeStore) -> None:
-    """Check that each candle of each writer is in the lake, once."""
-    found = list(lake.files())
-    assert len(found) == PARTITIONS
-    expected = [rest_candle(minute).begin_ms for minute in (*range(WRITERS * ROUNDS), 1400)]
-    for each in found:
-        assert each.names == (each.partition.file,)
-        table = lake.read(each.partition)
-        assert table is not None
-        assert table["candle_begin_time"].cast("int64").to_pylist() == expected
+def check(work: Writers, lake: LakeStore) -> None:
+    work.run()
+    print(f"{work.commits} commits, {work.conflicts} conflicts, {work.seconds:.1f} s")
+    assert work.errors == []
+    assert work.check(lake) == {"lost": 0, "doubled": 0, "strange": 0}
+    assert work.commits >= SIZE["writers"] * SIZE["partitions"]
 
 
 def test_writers_of_the_same_partitions(bucket: Bucket) -> None:
     """Sixteen writers merge into the same partitions: no candle is lost, and none is there twice."""
     uri = bucket.uri("lake")
-    assert merge_side_by_side([uri] * WRITERS) == []
-    check_candles(open_to_read(uri))
+    check(Writers(uri, **SIZE), open_or_empty(uri))
 
 
 def test_writers_behind_a_bad_network(bucket: Bucket, proxy: FaultProxy) -> None:
-    """The same if one in ten PUTs is lost, refused or cut."""
-    faults = random.Random(1)
-    kinds = ("lost", "500 after", "cut", "503", "500", "409")
-    proxy.choose = lambda: faults.choice(kinds) if faults.random() < 0.1 else None
-    assert merge_side_by_side([bucket.uri("lake", proxy.url)] * WRITERS) == []
-    assert set(proxy.met) == set(kinds) or len(proxy.met) > 5
-    check_candles(open_to_read(bucket.uri("lake")))
+    """The same if one in ten PUTs is lost, refused, cut or stalled."""
+    disturb(proxy, seed=1)
+    check(Writers(bucket.uri("lake", proxy.url), **SIZE), open_or_empty(bucket.uri("lake")))
+    assert len(set(proxy.met)) >= 5
