@@ -12,7 +12,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import import_parquet
 from lakewriter.lake.published import claim_state
 from lakewriter.lake.root import LOCKS_DIRECTORY, HomelessError, check_file_names
-from lakewriter.lake.storage import LocalStorage
+from lakewriter.lake.storage import Listing, LocalStorage, StoreAwayError
 from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import LEVELS
 
@@ -23,6 +23,7 @@ def open_to_read(
     keep_listings: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     cache_size: str | int | None = None,
+    may_be_away: bool = False,
 ) -> LakeStore:
     """Open an existing lake in a directory or on an object store.
 
@@ -30,13 +31,14 @@ def open_to_read(
         cache_dir, cache_size: the cache of a store's objects, as in `cache_place`.
         keep_listings: whether to cache the listings of a local disk, and the decoded
             journals; for many reads.
+        may_be_away: whether to open a lake unchecked if its object store is away.
 
     Raises:
         UsageError: if the URI is invalid.
         LakeError: if the URI names no lake, or the lake has a newer format.
     """
     if "://" in uri:
-        store = _open_remote(uri, cache=_place_or_none(cache_dir, cache_size))
+        store = _open_remote(uri, cache=_place_or_none(cache_dir, cache_size), may_be_away=may_be_away)
     else:
         store = LakeStore.open(uri)
     if keep_listings:
@@ -99,12 +101,15 @@ def _place_or_none(
         return None
 
 
-def _open_remote(uri: str, *, may_be_absent: bool = False, cache: CachePlace | None = None) -> LakeStore:
+def _open_remote(
+    uri: str, *, may_be_absent: bool = False, may_be_away: bool = False, cache: CachePlace | None = None
+) -> LakeStore:
     """Open a lake on an object store.
 
     Args:
         cache: the place of the cache of objects; None is no cache.
         may_be_absent: whether the lake may be missing; its bucket must exist.
+        may_be_away: whether the store may be away. Then nothing is checked.
 
     Raises:
         UsageError: if the URI is invalid.
@@ -126,7 +131,12 @@ def _open_remote(uri: str, *, may_be_absent: bool = False, cache: CachePlace | N
     storage = ObjectStorage(location, None if cache is None else ObjectCache(cache, location.identity))
     reads: list[Callable[[], Any]] = [lambda: storage.entries(""), lambda: storage.read(FORMAT_NAME)]
     # The listing comes first: if the store refuses, its error is the clearer one.
-    below, content = storage.in_parallel(lambda read: read(), reads)
+    try:
+        below, content = storage.in_parallel(lambda read: read(), reads)
+    except StoreAwayError:
+        if not may_be_away:
+            raise
+        below, content, may_be_absent = Listing([], []), None, True
     if content is not None:
         check_format(content.data, f"{location.uri}/{FORMAT_NAME}", location.uri)
     elif not may_be_absent and not any(name.startswith(f"{LEVELS[0]}=") for name in below.directories):

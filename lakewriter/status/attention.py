@@ -55,7 +55,10 @@ def attention(status: LakeStatus, lake: str | None) -> tuple[Attention, ...]:
         found += _hanging(fact, own, status.at_ms)
         found += _journal_full(own, lake)
         found += _refused(own, status.lake)
-        found += _store_away(own, status.lake, lake)
+        found += _store_away(own, status, lake)
+    if status.store_away and not any(each.kind == "store_away" for each in found):
+        sentence = f"{status.store_away}; gaps and size are not known"
+        found.append(Attention("store_away", sentence, command_line("doctor", lake=lake)))
     found += _dead(status, bool(living), lake)
     found += _silent_hosts(status, lake)
     for own in statuses:
@@ -127,12 +130,12 @@ def _journal_full(own: RecorderStatus, lake: str | None) -> Iterator[Attention]:
         )
 
 
-def _store_away(own: RecorderStatus, name: str, lake: str | None) -> Iterator[Attention]:
-    if own.store_away_ms is not None and own.store_away_ms > AWAY_MS:
+def _store_away(own: RecorderStatus, status: LakeStatus, lake: str | None) -> Iterator[Attention]:
+    if own.store_away_ms is not None and (own.store_away_ms > AWAY_MS or status.store_away):
         limit = f" of at most {size_text(own.journal_bytes_max)}" if own.journal_bytes_max else ""
         yield Attention(
             "store_away",
-            f"{name} has not answered for {duration_text(own.store_away_ms)};"
+            f"{status.lake} has not answered for {duration_text(own.store_away_ms)};"
             f" {counted(own.buffered, 'candle')} {are(own.buffered)} safe in the journal,"
             f" {size_text(own.journal_bytes)}{limit}",
             command_line("doctor", lake=lake),

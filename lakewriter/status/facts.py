@@ -101,6 +101,8 @@ class LakeStatus(msgspec.Struct, frozen=True, kw_only=True):
         size: the size of the lake.
         disk: its disk; None on an object store.
         attention: what needs a person, the most urgent first.
+        store_away: the reason why the lake's object store does not answer; "" if it does. Then
+            gaps and size are not known.
     """
 
     lake: str
@@ -131,3 +133,4 @@ class LakeStatus(msgspec.Struct, frozen=True, kw_only=True):
     unrecorded_example: tuple[str, str, str] | None = None
     unrecorded_ms: int = 0
     attention: tuple[Attention, ...] = ()
+    store_away: str = ""

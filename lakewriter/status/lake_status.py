@@ -17,14 +17,15 @@ from lakewriter.lake.compaction_record import read_compaction_record
 from lakewriter.lake.host_reports import living_anywhere
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.published import current_ledgers
+from lakewriter.lake.storage import StoreAwayError
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.recording.status import RecorderStatus
 from lakewriter.series import Series
 from lakewriter.status.attention import attention
 from lakewriter.status.facts import DiskState, LakeStatus
-from lakewriter.status.open_gaps import read_open_gaps
-from lakewriter.status.recorders import read_recorders, read_remote_recorders
-from lakewriter.status.size import LakeSize, measure_size
+from lakewriter.status.open_gaps import OpenGaps, read_open_gaps
+from lakewriter.status.recorders import RemoteRecorder, read_recorders, read_remote_recorders
+from lakewriter.status.size import UNKNOWN_SIZE, LakeSize, measure_size
 
 
 def lake_status(
@@ -43,6 +44,16 @@ def lake_status(
     """
     recorders = read_recorders(store.state_dir)
     living = [fact.status for fact in recorders if fact.status is not None and fact.state == "recording"]
+    gaps, away = OpenGaps(), ""
+    remote: list[RemoteRecorder] = []
+    unrecorded: dict[Series, int] = {}
+    try:
+        with current_ledgers(store) as root:
+            remote = read_remote_recorders(store, root, now_ms) if store.is_remote else []
+            unrecorded = _unrecorded(store, root, now_ms)
+        gaps = read_open_gaps(store)
+    except StoreAwayError as error:
+        away, size = error.reason, UNKNOWN_SIZE
     if size is None:
         size = measure_size(store, now_ms, _exchange_ms(living, now_ms), _recording_since_ms(living, now_ms))
     today = [
@@ -50,9 +61,6 @@ def lake_status(
     ]
     started_ms = min((own.started_at_ms for own in today), default=None)
     offsets_ms = [own.clock_offset_ms for own in living if own.clock_offset_ms is not None]
-    with current_ledgers(store) as root:
-        remote = read_remote_recorders(store, root, now_ms) if store.is_remote else []
-        unrecorded = _unrecorded(store, root, now_ms)
     example = min(unrecorded, key=lambda series: (unrecorded[series], series), default=None)
     status = LakeStatus(
         lake=store.name,
@@ -83,10 +91,11 @@ def lake_status(
             default=None,
         ),
         clock_offset_ms=max(offsets_ms, key=abs, default=None),
-        gaps=read_open_gaps(store),
+        gaps=gaps,
         last_compaction=read_compaction_record(store),
         size=size,
         disk=_disk(store, living, size),
+        store_away=away,
         unrecorded_series=len(unrecorded),
         unrecorded_example=example,
         unrecorded_ms=max(0, _exchange_ms(living, now_ms) - unrecorded[example]) if example else 0,

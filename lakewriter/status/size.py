@@ -76,6 +76,13 @@ class LakeSize(msgspec.Struct, frozen=True, kw_only=True):
     measured_at_ms: int
 
 
+# The size while the lake's object store is away.
+UNKNOWN_SIZE = LakeSize(
+    series=0, partitions=0, files=0, file_bytes=0, is_estimated=True, rows=0, rows_are_estimated=True,
+    growth_bytes_a_day=0, measured_at_ms=0,
+)  # fmt: skip
+
+
 def measure_size(
     store: LakeStore,
     at_ms: int,

@@ -96,6 +96,14 @@ def test_an_hour_without_the_store(seaweed: Seaweed, bucket: Bucket, tmp_path: P
                 await until(lambda: sandbox.now_ms() > away_ms + either(1, 24) * HOUR_MS)
                 assert list(state.glob("_lakewriter/journal/*/*.ndjson"))
                 recorded = len(RECORDED.findall(recorder.logged()))
+                shown = await asyncio.to_thread(
+                    run, "status", "--lake", bucket.uri("lake"), "--state-dir", str(state)
+                )
+                assert shown.returncode == 1
+                assert re.search(
+                    r"has not answered for [\d.]+ s; [\d,]+ candles are safe in the journal", shown.stderr
+                )
+                assert re.search(r"^ *size +not known$", shown.stdout, re.MULTILINE)
                 await asyncio.to_thread(seaweed.start)
                 await asyncio.to_thread(recorder.wait_for, "the store is back")
                 assert await asyncio.to_thread(recorder.stop) == 0

@@ -84,6 +84,7 @@ FINDINGS = [
     ("disk_refuses", living(commit_waits_ms=34_000), "has taken no candle for 34 s", "df -h /srv/candles"),
     ("journal_full", living(journal_bytes=4 * GB, journal_bytes_max=4 * GB, buffered=9_000_000, commit_waits_ms=34_000), "the journal has reached its limit of 4.0 GB, and recording waits: 9,000,000 candles", "lakewriter doctor"),
     ("store_away", living(store_away_ms=61 * MINUTE_MS, journal_bytes=83_000_000, journal_bytes_max=4 * GB, buffered=180_000), "/srv/candles has not answered for 61 min; 180,000 candles are safe in the journal, 83.0 MB of at most 4.0 GB", "lakewriter doctor"),
+    ("store_away", a_lake_status(store_away="lake: s3://b/lake: cannot connect to the store"), "s3://b/lake: cannot connect to the store; gaps and size are not known", "lakewriter doctor"),
     ("overdue", living(**overdue(3 * MINUTE_MS)), "spot BTCUSDT 1m is overdue", "lakewriter gaps --until now"),
     ("overdue", living(**overdue(3 * MINUTE_MS, 12)), "spot BTCUSDT 1m and 11 more series are overdue", "lakewriter gaps --until now"),
     ("unrecorded", a_lake_status(recorder_facts(), **unrecorded(7 * MINUTE_MS)), "spot BTCUSDT 1m is subscribed to, and nothing recorded it for 7 min", "lakewriter coverage --until now"),

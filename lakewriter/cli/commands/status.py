@@ -50,7 +50,7 @@ def command(as_json: bool, watch: bool, lake: str | None) -> None:
     lakewriter status --watch --lake /srv/candles
     lakewriter status --json | jq '.attention'
     """
-    store = open_to_read(lake or DEFAULT_LAKE, keep_listings=watch)
+    store = open_to_read(lake or DEFAULT_LAKE, keep_listings=watch, may_be_away=True)
     if watch and not as_json and terminal_width() is None:
         raise UsageError("status: --watch needs a terminal", "--watch --json prints one object a refresh")
     if watch:
@@ -81,7 +81,7 @@ class _Statuses:
         if time.monotonic() - self._measured_s > SIZE_EVERY_S:
             self._size = None
         status = lake_status(self._store, time.time_ns() // 10**6, lake=self._lake, size=self._size)
-        if self._size is None:
+        if self._size is None and not status.store_away:
             self._size, self._measured_s = status.size, time.monotonic()
         return status
 

@@ -66,9 +66,9 @@ def _lines(status: LakeStatus) -> Iterator[tuple[str, Text]]:
         yield "elsewhere", _remote_recorder(each, status.at_ms)
     if status.series:
         yield from _recording(status)
-    yield "gaps", _gaps(status)
+    yield "gaps", Text("not known", _BAD) if status.store_away else _gaps(status)
     yield "compacted", _compaction(status)
-    yield "size", _size(status)
+    yield "size", Text("not known", _BAD) if status.store_away else _size(status)
     if status.disk is not None:
         yield "disk", _disk(status)
 
