@@ -47,6 +47,7 @@ from lakewriter.lake.lake import LakeStore, check_rows_inside, count_disputed
 from lakewriter.lake.listing import PartitionDirs, candle_files
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
+from lakewriter.lake.prefetch import prefetch
 from lakewriter.lake.remote.object_cache import strong_e_tag
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import StoredBytes
@@ -57,6 +58,10 @@ from lakewriter.regular_file import read_regular
 VERIFIED_NAME = "compacted.json"
 # The file has about 130 bytes for each partition. A larger file is ignored.
 VERIFIED_BYTES_MAX = 512 * 1024 * 1024
+
+# So many partitions of an object store are compacted at once, each with the rows of all its
+# files in memory: 86,400 candles of 1s take some 10 MB.
+STORE_COMPACTIONS_MAX = 8
 
 # Fewer partitions are compacted in this process: the start of others takes longer.
 PROCESS_PARTITIONS_MIN = 200
@@ -197,8 +202,8 @@ def compact_partitions(
     """
     if store.is_remote:
         # The work mostly waits for the store; its client must not be used after a fork.
-        yield from store.storage.in_parallel(
-            lambda item: compact_partition(store, item, now_s, dry_run=dry_run), work
+        yield from prefetch(
+            lambda item: compact_partition(store, item, now_s, dry_run=dry_run), work, STORE_COMPACTIONS_MAX
         )
         return
     processes = processes or os.cpu_count() or 1

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 _STEPS = (1, 2, 2.5, 5, 10)
 
-# Maximum number of decimals; the exchange's prices have 8, and ratios of them more.
-DECIMALS_MAX = 12
+# Maximum number of decimals. The exchange's prices have 8; steps between them, and ratios, more.
+DECIMALS_MAX = 16
 
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 

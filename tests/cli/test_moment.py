@@ -59,7 +59,7 @@ def test_a_config_takes_an_age(tmp_path: Path) -> None:
     """`since = "30d"` is counted back at each start."""
     path = tmp_path / "lakewriter.toml"
     path.write_text('subscriptions = ["spot:BTCUSDT:1m"]\nsince = "30d"\n')
-    options = CommandLineOptions(str(path), [], None, None, None, None, None)
+    options = CommandLineOptions(str(path), [], *[None] * (len(CommandLineOptions._fields) - 2))
     before = day_of(int(ago(30).timestamp() * 1000))
     since_ms = options.settings(load_config(path)).since_ms
     assert since_ms is not None

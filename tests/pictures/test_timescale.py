@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lakewriter.interval import CALENDAR_MS_MAX, DAY_MS, INTERVALS, Interval
@@ -64,6 +64,7 @@ def test_times_have_short_labels() -> None:
 
 
 @given(st.floats(1e-8, 1e9), st.floats(1e-4, 10), st.integers(2, 20))
+@example(1e-8, 1e-4, 3)
 def test_value_ticks_are_round_and_distinct(low: float, spread: float, count_max: int) -> None:
     """Ticks are within the range, evenly spaced, with labels that differ and say their values."""
     high = low * (1 + spread)
