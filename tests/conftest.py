@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -38,6 +39,16 @@ os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,127.0.0.2,localhost
 # By name these would come last, and one of two workers would have nothing to do until they are over.
 # They mostly wait: side by side they leave each other enough of two processors.
 FIRST = ("test_supervisor.py", "test_whole_path.py")
+
+
+@pytest.fixture(autouse=True)
+def own_variables() -> Iterator[None]:
+    """Take back what a command that ran in this process set, such as `--state-dir`."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("LAKEWRITER_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("LAKEWRITER_")]:
+        del os.environ[name]
+    os.environ.update(before)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -34,12 +34,14 @@ def test_secrets_are_not_in_the_name() -> None:
 def test_variables_of_aws_are_heeded() -> None:
     """The environment's endpoint and region apply, unless the URI has its own."""
     with environment(**KEYS, AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_DEFAULT_REGION="eu-west-1"):
-        assert locate("s3://b/lake")[-2:] == ("http://127.0.0.1:1", "eu-west-1")
+        there = locate("s3://b/lake")
+        assert (there.endpoint, there.region) == ("http://127.0.0.1:1", "eu-west-1")
         assert locate("s3://b/lake?region=us-west-2").region == "us-west-2"
     with environment(
         **KEYS, AWS_ENDPOINT_URL="http://one", AWS_ENDPOINT_URL_S3="http://two", AWS_REGION="eu-west-3"
     ):
-        assert locate("s3://b/lake")[-2:] == ("http://two", "eu-west-3")
+        there = locate("s3://b/lake")
+        assert (there.endpoint, there.region) == ("http://two", "eu-west-3")
         assert locate("s3://b/lake?endpoint_override=http://three").endpoint == "http://three"
 
 

@@ -95,7 +95,7 @@ def test_a_process_that_stood_still_keeps_no_listing(tmp_path: Path) -> None:
     before = (tmp_path / "d").stat()
     moments = iter([time.time(), time.time() + LATER_S])
     storage._listings = UnchangedCache(10, lambda _device: True, lambda: next(moments))
-    assert storage.entries("d") == ([], [])
+    assert storage.entries("d")[:2] == ([], [])
     assert storage._listings.get(f"{tmp_path}/d", before) is None
 
 
@@ -156,7 +156,7 @@ def test_links_are_looked_at_each_time(tmp_path: Path) -> None:
     assert storage.entries("d").directories == ["link"]
     (tmp_path / "target").rmdir()
     (tmp_path / "target").touch()
-    assert storage.entries("d") == ([], ["link"])
+    assert storage.entries("d")[:2] == ([], ["link"])
 
 
 class Storage(LocalStorage):

@@ -193,8 +193,8 @@ def test_coverage_reads_many_at_once(store: Store, long: LakeStore) -> None:
     with store.misbehaving(hook):
         days = list(coverage(long, PartitionFilter(("spot",), ("BTCUSDT",))))
     assert len(days) == 30
-    # Ledgers, intervals, days; each file was listed with its day.
-    assert store.counted() == {"LIST": 6, "GET": 30}
+    # Ledgers, recorders of hosts, intervals, days; each file was listed with its day.
+    assert store.counted() == {"LIST": 7, "GET": 30}
 
 
 def test_hostile_keys(store: Store, tmp_path: Path) -> None:
