@@ -22,7 +22,13 @@ from lakewriter.lake.instruments import (
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.published import host_name, publish
-from lakewriter.lake.subscriptions import add_periods, read_periods, unknown_periods
+from lakewriter.lake.subscriptions import (
+    add_periods,
+    end_periods_elsewhere,
+    read_host_periods,
+    read_periods,
+    unknown_periods,
+)
 from lakewriter.ranges import union, within
 from lakewriter.subscribed_period import SubscribedPeriod
 
@@ -94,7 +100,12 @@ def _chosen(found: _Records, wanted: PartitionFilter) -> _Records:
             forgotten.append(msgspec.structs.replace(line, ranges=tuple(kept)))
     return _Records(
         gaps,
-        [period for period in found.periods if wanted.covers(period.series)],
+        # A part of the days does not owe the others.
+        [
+            period
+            for period in found.periods
+            if wanted.covers(period.series) and wanted.since is None and wanted.until is None
+        ],
         [each for each in found.instruments if not wanted.markets or each.market in wanted.markets],
         forgotten,
     )
@@ -106,12 +117,28 @@ def _add(pair: Pair, unknown: _Records) -> None:
         add_gaps(target.state_dir, _ledger_name(pair), unknown.gaps)
     if unknown.periods:
         add_periods(target, unknown.periods)
+        _end_older_copies(target, unknown.periods)
     if unknown.instruments:
         add_instruments(target, unknown.instruments)
     if unknown.forgotten:
         add_forgotten(target, unknown.forgotten)
     # It also publishes what an interrupted copy has left in the state directory.
     publish(target)
+
+
+def _end_older_copies(target: LakeStore, added: list[SubscribedPeriod]) -> None:
+    """End open periods that other hosts have of the added ones. A host that lives confirms its own again."""
+    own, keys = host_name(target), {(period.series, period.start_ms) for period in added}
+    with target.ledgers() as root:
+        older = [
+            each
+            for each in read_host_periods(root)
+            if each.host not in ("", own)
+            and each.period.is_open
+            and (each.period.series, each.period.start_ms) in keys
+        ]
+    if older:
+        end_periods_elsewhere(target, older)
 
 
 def _ledger_name(pair: Pair) -> str:

@@ -61,7 +61,7 @@ VERIFIED_BYTES_MAX = 512 * 1024 * 1024
 
 # So many partitions of an object store are compacted at once, each with the rows of all its
 # files in memory: 86,400 candles of 1s take some 10 MB.
-STORE_COMPACTIONS_MAX = 8
+STORE_COMPACTIONS_MAX = 4
 
 # Fewer partitions are compacted in this process: the start of others takes longer.
 PROCESS_PARTITIONS_MIN = 200

@@ -87,7 +87,7 @@ def publish_recorders(store: LakeStore, exchange_ms: int | None = None, *, leavi
     for journal in sorted(living_recorders(store.state_dir) - {leaving}):
         directory = store.state_dir / JOURNAL_DIRECTORY / journal
         status = read_status(directory)
-        flushed_ms = 0 if exchange_ms is None else _flushed_until_ms(directory, exchange_ms)
+        flushed_ms = _flushed_until_ms(directory, at_ms if exchange_ms is None else exchange_ms)
         raw = msgspec.Raw(status) if status else _NO_STATUS
         lines.append(msgspec.json.encode(_Line(journal, at_ms, flushed_ms, raw)))
     if lines:
@@ -176,4 +176,4 @@ def _line(line: bytes) -> _Line:
     return msgspec.json.decode(line, type=_Line)
 
 
-_FILE = RowFile("recorders", _BYTES_MAX, _line)
+_FILE = RowFile("recorders", _BYTES_MAX, _line, STATUS_BYTES_MAX + 1_000)

@@ -41,7 +41,7 @@ class Lines(NamedTuple):
     size: int
 
 
-def read_lines(path: Path, bytes_max: int) -> Lines:
+def read_lines(path: Path, bytes_max: int, line_max: int = LINE_BYTES_MAX) -> Lines:
     """Read a file of lines. A writer may append to the file meanwhile.
 
     Args:
@@ -52,12 +52,12 @@ def read_lines(path: Path, bytes_max: int) -> Lines:
     """
     fd = open_regular(path)
     try:
-        return read_open_lines(fd, bytes_max)
+        return read_open_lines(fd, bytes_max, line_max)
     finally:
         os.close(fd)
 
 
-def read_open_lines(fd: int, bytes_max: int) -> Lines:
+def read_open_lines(fd: int, bytes_max: int, line_max: int = LINE_BYTES_MAX) -> Lines:
     """Read the lines of an open file, from its current position on; see `read_lines`."""
     whole: list[bytes | None] = []
     rest = b""  # the start of a line whose newline was not read yet
@@ -72,12 +72,12 @@ def read_open_lines(fd: int, bytes_max: int) -> Lines:
         if not is_long:
             rest += first
         for line in others:
-            whole.append(None if is_long or len(rest) > LINE_BYTES_MAX else rest)
+            whole.append(None if is_long or len(rest) > line_max else rest)
             rest, is_long = line, False
         read += len(part)
         if others:
             size = read - len(rest)
-        if len(rest) > LINE_BYTES_MAX:
+        if len(rest) > line_max:
             rest, is_long = b"", True
     return Lines(whole, bool(rest) or is_long, left < 0, size)
 

@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from lakewriter.lake.durable import sync_directory
-from lakewriter.lake.lines import read_lines
+from lakewriter.lake.lines import LINE_BYTES_MAX, read_lines
 from lakewriter.lake.segments import BAD_SUFFIX
 from lakewriter.lake.warn_once import warn_once
 
@@ -40,6 +40,7 @@ class RowFile(NamedTuple, Generic[T]):
     name: str
     bytes_max: int
     decode: Callable[[bytes], T | None]
+    line_max: int = LINE_BYTES_MAX
 
     def read(self, path: Path) -> list[T]:
         """Return the rows of a file.
@@ -79,7 +80,7 @@ class RowFile(NamedTuple, Generic[T]):
         return rows
 
     def _read(self, path: Path) -> tuple[list[T], int]:
-        lines = read_lines(path, self.bytes_max)
+        lines = read_lines(path, self.bytes_max, self.line_max)
         rows = [row for line in lines.whole if (row := self._row(line)) is not None]
         left_out = len(lines.whole) - len(rows) + lines.torn + lines.cut
         if left_out:

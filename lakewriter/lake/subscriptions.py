@@ -158,7 +158,7 @@ def unknown_periods(
     store: LakeStore, known: Iterable[SubscribedPeriod], periods: Iterable[SubscribedPeriod]
 ) -> list[SubscribedPeriod]:
     """Return the periods of another lake that `add_periods` would add, or put in the place of older ones."""
-    before = list(known)
+    before = with_periods((), known, frozenset())  # several hosts may have copied one period
     after = with_periods(before, periods, living_recorders(store.state_dir))
     return sorted(set(after) - set(before))
 

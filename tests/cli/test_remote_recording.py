@@ -101,7 +101,8 @@ def test_an_hour_without_the_store(seaweed: Seaweed, bucket: Bucket, tmp_path: P
                 )
                 assert shown.returncode == 1
                 assert re.search(
-                    r"has not answered for [\d.]+ s; [\d,]+ candles are safe in the journal", shown.stderr
+                    r"has not answered for [\d.]+ (s|min); [\d,]+ candles are safe in the journal",
+                    shown.stderr,
                 )
                 assert re.search(r"^ *size +not known$", shown.stdout, re.MULTILINE)
                 await asyncio.to_thread(seaweed.start)

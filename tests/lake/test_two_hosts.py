@@ -1,5 +1,6 @@
 """Two hosts of a lake on an object store know each other's recorders, gaps and subscriptions."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import open_to_change
 from lakewriter.lake.published import current_ledgers, publish
+from lakewriter.lake.recorder_status_file import write_status
 from lakewriter.lake.subscriptions import confirm_subscriptions
 from lakewriter.recording.healing.startup_survey import _ledgers
 from lakewriter.series import Series
@@ -234,3 +236,29 @@ def test_what_one_host_forgot_the_other_does_not_heal(hosts: Hosts) -> None:
     assert code == 0, said
     _, forgotten = _ledgers(hosts.view("two"))
     assert forgotten[BTC] == [(begin_ms, begin_ms + MINUTE_MS) for begin_ms in (BEGIN_MS, DURING[1])]
+
+
+def test_a_recorder_that_never_reached_the_exchange_is_seen_elsewhere(hosts: Hosts) -> None:
+    """Without the exchange's time, other hosts expect the same candles as the recorder's own host."""
+    one = hosts.recorder("one")
+    one.confirm(BEGIN_MS, BTC)
+    moment = CoverageMoment(until_ms=BEGIN_MS + 600 * MINUTE_MS)
+    publish_recorders(one.store, None)
+    own, elsewhere = (
+        [(each.reason, each.candles) for each in absent_candles(hosts.view(name), moment=moment)]
+        for name in ("one", "two")
+    )
+    assert own == elsewhere
+    assert sum(candles for _, candles in own) == 598
+
+
+def test_a_recorder_with_thousands_of_subscriptions_lives_elsewhere(hosts: Hosts) -> None:
+    """A long status in a report makes no living recorder a dead one."""
+    one = hosts.recorder("one")
+    one.confirm(BEGIN_MS, BTC)
+    subscriptions = [f"spot:SYM{number:04}USDT:1m" for number in range(3700)]
+    write_status(one.journal.directory, json.dumps({"subscriptions": subscriptions}).encode())
+    publish_recorders(one.store, present_ms())
+    with current_ledgers(hosts.view("two")) as root:
+        assert len(read_host_reports(root)) == 1
+        assert one.journal.directory.name in living_anywhere(hosts.view("two"), root, present_ms())

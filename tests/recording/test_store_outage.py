@@ -1,7 +1,9 @@
 """A recorder whose object store is away: nothing is lost, memory is bounded, and the log says so once."""
 
 import asyncio
+import errno
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.journal_replay import replay_dead
 from lakewriter.lake.lake import AWAY_MERGES_MAX, BATCH_PARTITIONS_MAX, LakeStore
 from lakewriter.lake.open import create_lake, open_to_read
+from lakewriter.lake.segments import Segment, read_segment
 from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.recording.flushing.dead_journals import DeadJournals
 from support.candles import stream_candle
@@ -200,3 +203,70 @@ def test_a_segment_of_many_partitions_asks_few_times(place: Place) -> None:
     assert (found.waiting, found.is_away) == (400, True)
     # Each request is sent three times.
     assert place.proxy.asked - before <= 3 * (BATCH_PARTITIONS_MAX + 32 + AWAY_MERGES_MAX)
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "gone"])
+def test_a_parked_segment_that_cannot_be_read_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """A read error of one segment loses no candle of it, and a missing segment none of the others."""
+    candles = an_hour(12)
+    missing: set[tuple[str, int]] = set()
+    failing = [fault == "unreadable"]
+
+    def read_or_fail(path: Path) -> Segment:
+        if failing.pop() if failing else False:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return read_segment(path)
+
+    monkeypatch.setattr("lakewriter.recording.flushing.journaled_buffer.read_segment", read_or_fail)
+
+    async def main() -> None:
+        recorder = OfflineRecorder(place.lake, flush_every_s=0.05, queue_max=QUEUE)
+        stop = asyncio.Event()
+        running = asyncio.create_task(recorder.run(stop))
+        place.proxy.away = True
+        for candle in candles[:100]:
+            await recorder.queue.put(candle)
+        await until(lambda: recorder.status().store_away_ms is not None)
+        for candle in candles[100:]:
+            await recorder.queue.put(candle)
+        await until(lambda: recorder.stats.recorded == len(candles) and recorder.journaled.parked > 0)
+        await until(lambda: recorder.journaled.in_memory < PARK)
+        if fault == "gone":
+            first = recorder.journaled._parked[0].segments[0]
+            missing.update((each.symbol, each.begin_ms) for each in read_segment(first).candles)
+            first.unlink()
+        place.proxy.away = False
+        await until(lambda: recorder.status().store_away_ms is None)
+        # What could not be read is read by the next flush, which a new candle starts.
+        for minute in range(100, 103):
+            candles.append(stream_candle(minute))
+            await recorder.queue.put(candles[-1])
+            flushes = recorder.stats.flushes
+            await until(lambda: recorder.stats.flushes > flushes)  # noqa: B023 - awaited at once
+        await until(lambda: len(recorder.journaled) == 0)
+        stop.set()
+        await running
+
+    asyncio.run(main())
+    assert place.candles() == [key for key in keys(candles) if key not in missing]
+
+
+def test_a_full_journal_is_flushed(place: Place) -> None:
+    """A limit below what a flush waits for starts one, and stops no recording."""
+    candles = an_hour(5)
+
+    async def main() -> None:
+        recorder = OfflineRecorder(place.lake, flush_every_s=3600, queue_max=20, journal_bytes_max=30_000)
+        stop = asyncio.Event()
+        running = asyncio.create_task(recorder.run(stop))
+        for candle in candles:
+            await recorder.queue.put(candle)
+        await until(lambda: recorder.stats.recorded == len(candles))
+        stop.set()
+        await running
+        assert recorder.stats.flushes >= 2
+
+    asyncio.run(main())
+    assert place.candles() == keys(candles)

@@ -37,6 +37,8 @@ from lakewriter.lake.storage import ChangedError, Replacement
 
 # The attempts of one replacement. Each has the client's own retries inside.
 PUT_TRIES_MAX = 6
+# After this time no further attempt begins: a stop waits for two of them.
+PUT_S_MAX = 15.0
 _WAIT_S = 0.05
 _WAIT_S_MAX = 2.0
 
@@ -93,8 +95,11 @@ class ConditionalWriter:
         self.probe()
         mark = f"{self._writer} {secrets.token_hex(8)}"
         failed: Exception | None = None
+        until_s = time.monotonic() + PUT_S_MAX
         for attempt in range(PUT_TRIES_MAX):
             if attempt:
+                if time.monotonic() > until_s:
+                    break
                 _pause(attempt)
             try:
                 return version_of(self._put_once(replacement, mark))
@@ -132,7 +137,9 @@ class ConditionalWriter:
             version = version_of(found.meta)
             if version == replacement.expected:
                 return None
-            if found.attributes.get(MARK) == mark or bytes(found.bytes()) == replacement.data:
+            theirs = found.attributes.get(MARK)
+            # Equal bytes with another writer's mark are not ours: then the merge added nothing.
+            if theirs == mark or (not theirs and bytes(found.bytes()) == replacement.data):
                 return version
         except FileNotFoundError:
             if replacement.expected is None:

@@ -32,6 +32,12 @@ T = TypeVar("T")
 # The number of keys that a listing hands over at once. A request returns at most as many.
 _KEYS = 1000
 
+# Attempts to copy ledgers. Each repetition is caused by a take-over of a ledger.
+_COPY_LAPS_MAX = 10
+
+# A local file has no longer name. A longer key is none of ours.
+NAME_BYTES_MAX = 255
+
 
 class Object(NamedTuple):
     """A key of a listing, relative to the lake's root, its size in bytes, and its version.
@@ -80,15 +86,12 @@ class ObjectStorage:
     @contextlib.contextmanager
     def local_copy(self, directories: Sequence[str], suffix: str) -> Iterator[Path]:
         """Yield a temporary directory with the current files, each with the store's time of its object."""
-        listings = self.in_parallel(self.entries, directories)
-        files = [
-            (f"{directory}/{file}", listing.versions[file])
-            for directory, listing in zip(directories, listings, strict=True)
-            for file in listing.files
-            if file.endswith(suffix) and not file.startswith(".")
-        ]
+        for _ in range(_COPY_LAPS_MAX):
+            files, read = self._read_all(directories, suffix)
+            # A ledger that is gone was taken over: its entries are in another one.
+            if None not in read:
+                break
         with tempfile.TemporaryDirectory(prefix="lakewriter-") as root:
-            read = self.in_parallel(lambda file: self.read_listed(*file), files)
             for (name, _), found in zip(files, read, strict=True):
                 if found is not None:
                     path = Path(root, name)
@@ -96,6 +99,18 @@ class ObjectStorage:
                     path.write_bytes(found.data)
                     os.utime(path, ns=(found.modified_ms * 10**6,) * 2)
             yield Path(root)
+
+    def _read_all(
+        self, directories: Sequence[str], suffix: str
+    ) -> tuple[list[tuple[str, str]], list[StoredBytes | None]]:
+        listings = self.in_parallel(self.entries, directories)
+        files = [
+            (f"{directory}/{file}", listing.versions[file])
+            for directory, listing in zip(directories, listings, strict=True)
+            for file in listing.files
+            if file.endswith(suffix) and not file.startswith(".") and len(file.encode()) <= NAME_BYTES_MAX
+        ]
+        return files, list(self.in_parallel(lambda file: self.read_listed(*file), files))
 
     def entries(self, directory: str) -> Listing:
         """Return the names in a directory. An absent directory has no names. Each thousand take one request."""

@@ -96,7 +96,8 @@ class Flusher:
                     if journaled.in_memory >= PARK_CANDLES:
                         await self._park()
             else:
-                is_due = is_due or is_rescue or journaled.unsealed >= FLUSH_CANDLES
+                is_full = journaled.is_full and journaled.unsealed > 0
+                is_due = is_due or is_rescue or is_full or journaled.unsealed >= FLUSH_CANDLES
             if is_due:
                 await self.flush()
 
@@ -165,17 +166,15 @@ class Flusher:
     async def _flush_parked(self) -> None:
         """Merge what was parked, oldest first, as long as the lake takes it."""
         journaled = self._journaled
-        while journaled.parked:
+        unreadable = 0
+        while unreadable < journaled.parked_flushes:
             try:
                 segments = await journaled.read_parked()
             except OSError as error:
-                lost = journaled.forget_parked()
-                log.error(
-                    "journal: %s: %s; %d candles that waited for the lake may be lost",
-                    error.filename,
-                    error.strerror,
-                    lost.candles,
-                )
+                # Its candles are nowhere else. They stay parked, so that no flush drops the segments.
+                unreadable += 1
+                journaled.postpone_parked()
+                log.error("journal: %s: %s; its candles wait", error.filename, error.strerror)
                 continue
             batch = by_partition(candle for segment in segments for candle in segment.candles)
             result = await self._merge(batch)
@@ -198,6 +197,11 @@ class Flusher:
         """Merge a batch, and count and log the result."""
         started_s = self._clock.monotonic_s()
         result = await self._merger.merge(batch)
+        if result.away is not None and result.flushed and not await self._is_still_away():
+            # The store is there, and does not serve some keys. They wait for the next flush.
+            waiting = sum(map(len, result.unmerged.values()))
+            log.error("%s; %d candles stay in the journal", result.away.reason, waiting)
+            result = result._replace(refused=len(result.unmerged), away=None)
         if result.away is None:
             self.outage.ended(self._clock.monotonic_s(), len(self._journaled))
         unmerged = result.unmerged

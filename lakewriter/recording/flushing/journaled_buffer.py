@@ -9,6 +9,7 @@ memory does not. So the disk bounds their number, and not the memory.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 COMMIT_CANDLES_MAX = 2_000
+
+log = logging.getLogger(__name__)
 
 
 class Sealed(NamedTuple):
@@ -91,6 +94,11 @@ class JournaledBuffer:
         return sum(each.candles for each in self._parked)
 
     @property
+    def parked_flushes(self) -> int:
+        """How many times candles were parked."""
+        return len(self._parked)
+
+    @property
     def is_full(self) -> bool:
         """Whether the journal has reached its limit."""
         return self.journal.undropped_bytes >= self.bytes_max
@@ -151,19 +159,17 @@ class JournaledBuffer:
         """Read the segments that were parked first; return none if nothing is parked.
 
         Raises:
-            OSError: if a segment is gone or unreadable.
+            OSError: if a segment is unreadable. One that is gone is logged and left out.
         """
-        if not self._parked:
-            return []
-        return await asyncio.to_thread(lambda: [read_segment(path) for path in self._parked[0].segments])
+        return await asyncio.to_thread(_read_present, self._parked[0].segments) if self._parked else []
 
     async def drop_parked(self) -> None:
         """Delete the segments that were parked first. Each of their candles is in a partition, or buffered."""
         await self.drop(self._parked.popleft().segments)
 
-    def forget_parked(self) -> Parked:
-        """Remove and return what was parked first; its segments stay as they are."""
-        return self._parked.popleft()
+    def postpone_parked(self) -> None:
+        """Let what was parked first be the last. Its segments stay parked."""
+        self._parked.rotate(-1)
 
     async def recommit(self, batch: Batch) -> None:
         """Copy sealed candles to the present segment, to allow the removal of their old segment.
@@ -203,3 +209,15 @@ class JournaledBuffer:
     async def _in_thread(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, partial(do, *args, **kwargs))
+
+
+def _read_present(paths: list[Path]) -> list[Segment]:
+    segments = []
+    for path in paths:
+        try:
+            segments.append(read_segment(path))
+        except FileNotFoundError:
+            log.error(
+                "journal: %s was deleted or moved; its candles that waited for the lake may be lost", path
+            )
+    return segments
