@@ -100,12 +100,7 @@ def _chosen(found: _Records, wanted: PartitionFilter) -> _Records:
             forgotten.append(msgspec.structs.replace(line, ranges=tuple(kept)))
     return _Records(
         gaps,
-        # A part of the days does not owe the others.
-        [
-            period
-            for period in found.periods
-            if wanted.covers(period.series) and wanted.since is None and wanted.until is None
-        ],
+        [period for period in found.periods if wanted.covers(period.series)],
         [each for each in found.instruments if not wanted.markets or each.market in wanted.markets],
         forgotten,
     )

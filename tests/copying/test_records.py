@@ -238,4 +238,5 @@ def test_filters_select_records(source: LakeStore, tmp_path: Path) -> None:
     day = day_of(at(1440))
     assert copy(source, target, PartitionFilter(since=day, until=day)).gaps == 1
     assert [(gap.start_ms, gap.stop_ms) for gap in read_gaps(target.root)] == [(at(1440), at(1450))]
+    assert {period.series for period in read_periods(target.root)} == {BTC, ETH}  # whole, whatever the days
     assert read_forgotten(target.root) == []
