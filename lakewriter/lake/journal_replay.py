@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
-from lakewriter.lake.format import FORMAT_NAME
 from lakewriter.lake.journal import Journal, adopt_dead
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import Segment, read_segment, set_aside
@@ -67,7 +66,7 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
                     replayed = _replay(store, journal, read_segment(path), name)
                 except (LakeError, OSError) as error:
                     replayed = Replayed(name, waiting=1, error=_reason(error))
-                if replayed.is_away and not _is_away(store):
+                if replayed.is_away and store.away_error() is None:
                     # The store does not serve one key, which holds back no other segment.
                     replayed = replayed._replace(is_away=False)
                 yield replayed
@@ -78,17 +77,6 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
         finally:
             journal.close()
     yield from refused
-
-
-def _is_away(store: LakeStore) -> bool:
-    """Ask the store with one request, and return whether it is away."""
-    try:
-        store.storage.version(FORMAT_NAME)
-    except StoreAwayError:
-        return True
-    except (LakeError, OSError):
-        return False  # it answers
-    return False
 
 
 def _replay(store: LakeStore, journal: Journal, segment: Segment, name: str) -> Replayed:

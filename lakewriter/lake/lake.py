@@ -19,7 +19,7 @@ import pyarrow as pa
 from lakewriter.candle import VALUE_COLUMNS, IntArray, deduplicate, int_column
 from lakewriter.errors import LakeError
 from lakewriter.lake.durable import make_directories
-from lakewriter.lake.format import read_format, upgrade_format, write_format, write_stored_format
+from lakewriter.lake.format import FORMAT_NAME, read_format, upgrade_format, write_format, write_stored_format
 from lakewriter.lake.listing import Catalogue, LocalCatalogue, PartitionDirs, PartitionFiles
 from lakewriter.lake.parquet import decode, encode_next, import_parquet, read_header
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
@@ -271,6 +271,16 @@ class LakeStore:
             LakeError: if recorders drop segments at every attempt.
         """
         return (self._unflushed or UnflushedCache(self.state_dir)).read()
+
+    def away_error(self) -> StoreAwayError | None:
+        """Ask the store with one request. Return the error if it is away; a refusal is an answer."""
+        try:
+            self.storage.version(FORMAT_NAME)
+        except StoreAwayError as error:
+            return error
+        except LakeError:
+            pass
+        return None
 
     def ledgers(self) -> contextlib.AbstractContextManager[Path]:
         """Return a context with a local directory that has the lake's ledgers in `_lakewriter`.

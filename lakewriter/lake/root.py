@@ -127,15 +127,23 @@ def state_path(*parts: str) -> Path:
     Raises:
         UsageError: if the user has no home directory, as in some containers.
     """
-    state = os.environ.get("XDG_STATE_HOME", "")
     try:
-        # By the XDG rules a relative path is ignored.
-        home = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
+        home = _xdg_home("XDG_STATE_HOME", "~/.local/state")
     except RuntimeError:
         raise UsageError(
             "state: this user has no home directory", "export XDG_STATE_HOME=/var/lib/lakewriter"
         ) from None
     return home.joinpath("lakewriter", *parts)
+
+
+def _xdg_home(variable: str, default: str) -> Path:
+    """Return a base directory of the user. By the XDG rules a relative path in the variable is ignored.
+
+    Raises:
+        RuntimeError: if the user has no home directory.
+    """
+    chosen = os.environ.get(variable, "")
+    return Path(chosen) if chosen.startswith("/") else Path(default).expanduser()
 
 
 def cache_path() -> Path:
@@ -144,9 +152,8 @@ def cache_path() -> Path:
     Raises:
         HomelessError: if the user has no home directory.
     """
-    cache = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        home = Path(cache) if cache.startswith("/") else Path("~/.cache").expanduser()
+        home = _xdg_home("XDG_CACHE_HOME", "~/.cache")
     except RuntimeError:
         raise HomelessError(
             "cache: this user has no home directory", "--cache-dir DIR, or --no-cache"

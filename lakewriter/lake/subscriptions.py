@@ -16,7 +16,7 @@ Such a line has no effect once the host confirms the period again.
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,13 +100,9 @@ def confirm_subscriptions(
     Crash: the old file or the new one is there, whole; or only the old one under its
     other name.
     """
-    path = store.state_dir / PERIODS_FILE
-    with store.state.exclusive(SUBSCRIPTIONS_DIRECTORY):
-        make_directories(store.state_dir, path.parent)
-        periods = _FILE.read_to_replace(path)
-        after = with_confirmation(periods, confirmation, living_recorders(store.state_dir) - dead)
-        if after != periods or not path.exists():
-            write_durably(path, b"".join(map(_line, after)))
+    periods, after = _replace_periods(
+        store, lambda before, living: with_confirmation(before, confirmation, living - dead)
+    )
     still = {period.series for period in after if period.is_open}
     return sorted({period.series for period in periods if period.is_open} - still)
 
@@ -172,12 +168,26 @@ def add_periods(store: LakeStore, periods: Iterable[SubscribedPeriod]) -> None:
     Crash: the old file or the new one is there, whole; or only the old one under its
     other name.
     """
+    _replace_periods(store, lambda before, living: with_periods(before, periods, living))
+
+
+def _replace_periods(
+    store: LakeStore,
+    change: Callable[[list[SubscribedPeriod], frozenset[str]], list[SubscribedPeriod]],
+) -> tuple[list[SubscribedPeriod], list[SubscribedPeriod]]:
+    """Replace the file of this host's periods if they change; return the old and the new ones.
+
+    Args:
+        change: returns the new periods from the old ones and the journals of living recorders.
+    """
     path = store.state_dir / PERIODS_FILE
     with store.state.exclusive(SUBSCRIPTIONS_DIRECTORY):
         make_directories(store.state_dir, path.parent)
         before = _FILE.read_to_replace(path)
-        after = with_periods(before, periods, living_recorders(store.state_dir))
-        write_durably(path, b"".join(map(_line, after)))
+        after = change(before, living_recorders(store.state_dir))
+        if after != before or not path.exists():
+            write_durably(path, b"".join(map(_line, after)))
+    return before, after
 
 
 def end_periods_elsewhere(store: LakeStore, ended: Iterable[HostPeriod]) -> list[SubscribedPeriod]:

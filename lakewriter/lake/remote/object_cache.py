@@ -144,7 +144,7 @@ class ObjectCache:
             if self._space.reserve(len(first) + len(start) + len(found.data)):
                 _write(self._path(name), first + start + found.data)
         except FileNotFoundError:
-            self._is_readable = None  # somebody removed the directory; the next call creates it
+            self._is_readable = None  # the directory was removed; the next call creates it
         except OSError as error:
             self._pause_until_s = self._now_s() + PAUSE_S
             warn_once(f"cache: {self._place.directory}: {error.strerror}, so nothing is added; {_OFF}")

@@ -11,8 +11,6 @@ import logging
 import math
 
 from lakewriter.clock import Clock
-from lakewriter.errors import LakeError
-from lakewriter.lake.format import FORMAT_NAME
 from lakewriter.lake.journal import DiskRefusedError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import Segment, set_aside
@@ -142,14 +140,10 @@ class Flusher:
 
     async def _is_still_away(self) -> bool:
         """Ask the store with one request, and return whether it is still away."""
-        try:
-            await asyncio.to_thread(self._store.storage.version, FORMAT_NAME)
-        except StoreAwayError as error:
+        error = await asyncio.to_thread(self._store.away_error)
+        if error is not None:
             self._failed(error)
-            return True
-        except LakeError:
-            return False  # it answers; the flush shows what it refuses
-        return False
+        return error is not None
 
     def _failed(self, error: StoreAwayError) -> None:
         """Note that the store is away, for the log and for the status."""
