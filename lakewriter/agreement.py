@@ -224,7 +224,7 @@ class Agreement:
 
     def _adopt(self, line: TimeLine, now_s: float, wall_ms: float) -> None:
         old = self.line
-        if old is not None and old.first != line.first:
+        if old is not None and _contradicts(line, old, now_s):
             before_ms, after_ms = old.least_ms(now_s), line.least_ms(now_s)
             lead_ms = self._host_lead_ms
             if lead_ms is not None and abs(wall_ms - lead_ms - after_ms) <= HOST_MS:
@@ -270,6 +270,13 @@ class Agreement:
     def _remember(self, claim: ClockClaim) -> None:
         others = [earlier for earlier in self._recent(claim.heard_s) if earlier.series != claim.series]
         self._claims = [*others, claim][-_CLAIMS_MAX:]
+
+
+def _contradicts(new: TimeLine, old: TimeLine, now_s: float) -> bool:
+    """Return whether a new time line says more than the rate of the old one, which was not known."""
+    if new.first == old.first or (new.rated and not old.rated and new.passes(old.first)):
+        return False
+    return old.is_rate_settled(now_s) or not old.may_fit(new.first)
 
 
 def _line_of(claim: ClockClaim) -> TimeLine:

@@ -108,6 +108,14 @@ class TimeLine:
         passed_ms = moment.server_ms - self.first.server_ms
         return -FIT_MS <= passed_ms <= (moment.answered_s - self.first.asked_s) * 1000 * RATE_MAX
 
+    def passes(self, moment: Moment) -> bool:
+        """Return whether a moment of about the time of the first one lies on this line, at its rate."""
+        rates = (self.rate, self._rate_most)
+        early_s, late_s = moment.asked_s - self.first.answered_s, moment.answered_s - self.first.asked_s
+        least_ms = min(self.first.server_ms + early_s * 1000 * rate for rate in rates)
+        most_ms = max(self.first.server_ms + late_s * 1000 * rate for rate in rates)
+        return least_ms - self.slack_ms() <= moment.server_ms <= most_ms + self.slack_ms()
+
     def sync(self, moment: Moment) -> None:
         """Add a moment that fits; update the rate, measured from the first moment, and both bounds."""
         self.moments += 1

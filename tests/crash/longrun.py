@@ -74,7 +74,9 @@ def counted(program: str, *options: str, timeout_s: float) -> dict[str, int]:
         check=False,
     )
     print(done.stderr, done.stdout, sep="\n")  # names the seed
-    assert done.returncode == 0
+    said = (done.stdout + done.stderr).splitlines()
+    errors = [line for line in said if line.lower().startswith("error")] or said[-3:]
+    assert done.returncode == 0, " | ".join(errors[:5])  # one line, for the list of failures
     return {name.strip(): int(count.replace(",", "")) for name, count in COUNT.findall(done.stdout)}
 
 

@@ -14,13 +14,15 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from crash import longrun
 from lakewriter.candle import to_table
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import create_lake, open_to_read
+from lakewriter.lake.prefetch import prefetch
 from lakewriter.lake.remote.location import locate
 from lakewriter.lake.remote.object_store import ObjectStorage
 from lakewriter.lake.storage import ChangedError, Replacement
@@ -28,6 +30,9 @@ from lakewriter.partition import partition_of
 from support.fault_proxy import FAULTS, FaultProxy
 from support.lakes import rest_candle
 from support.seaweed import REASON, Seaweed, find_program
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 # The candle that all writers merge.
 SHARED_MINUTE = 1400
@@ -38,9 +43,13 @@ STALL_EVERY = 50
 
 
 class _Counting(ObjectStorage):
-    """A bucket that counts replacements and conflicts."""
+    """A bucket that counts replacements and conflicts, and has few pending merges."""
 
     commits = conflicts = 0
+    pending = 1
+
+    def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
+        return prefetch(read, things, self.pending)
 
     def replace(self, name: str, data: bytes, expected: str | None) -> str:
         try:
@@ -64,19 +73,22 @@ class Writers:
     Args:
         uri: the lake, as the writers reach it.
         writers, partitions, rounds: their numbers.
+        pending: the number of merges that each writer does at once. All writers share one
+            interpreter, so more of them mostly wait for each other.
 
     Attributes:
         errors: the errors of writers.
         slowest_s: the longest merge of a round, of all partitions.
     """
 
-    def __init__(self, uri: str, *, writers: int, partitions: int, rounds: int) -> None:
+    def __init__(self, uri: str, *, writers: int, partitions: int, rounds: int, pending: int = 2) -> None:
         self.errors: list[Exception] = []
         self.slowest_s = self.seconds = 0.0
         self.commits = self.conflicts = 0
         self._uri = uri
         self._writers = writers
         self._rounds = rounds
+        self._pending = pending
         self._symbols = [f"S{number}USDT" for number in range(partitions)]
 
     def run(self) -> None:
@@ -93,6 +105,7 @@ class Writers:
         try:
             lake = create_lake(self._uri, "test")
             lake.storage = counting = _Counting(locate(self._uri))
+            counting.pending = self._pending
             order, symbols = random.Random(writer), list(self._symbols)
             for number in range(self._rounds):
                 order.shuffle(symbols)
@@ -140,7 +153,7 @@ def disturb(proxy: FaultProxy, seed: int) -> None:
 
 
 async def main(
-    directory: Path, seed: int, *, partitions: int, rounds: int, writers: int, faults: bool
+    directory: Path, seed: int, *, partitions: int, rounds: int, writers: int, pending: int, faults: bool
 ) -> bool:
     """Run the writers' test; return whether nothing was lost or doubled."""
     program = find_program()
@@ -156,7 +169,7 @@ async def main(
             disturb(proxy, seed)
         work = Writers(
             bucket.uri("lake", proxy.url if faults else ""),
-            writers=writers, partitions=partitions, rounds=rounds,
+            writers=writers, partitions=partitions, rounds=rounds, pending=pending,
         )  # fmt: skip
         await asyncio.to_thread(work.run)
         wrong = work.check(open_to_read(bucket.uri("lake")))
@@ -177,6 +190,7 @@ if __name__ == "__main__":
     parser.add_argument("--writers", type=int, default=16)
     parser.add_argument("--partitions", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--pending", type=int, default=2, help="merges of each writer at once")
     parser.add_argument("--faults", action="store_true", help="with a proxy that disturbs PUT requests")
     arguments = parser.parse_args()
     longrun.run(
@@ -188,6 +202,7 @@ if __name__ == "__main__":
             partitions=arguments.partitions,
             rounds=arguments.rounds,
             writers=arguments.writers,
+            pending=arguments.pending,
             faults=arguments.faults,
         ),
     )

@@ -190,12 +190,14 @@ def check(work: Writers, lake: LakeStore) -> None:
     assert work.commits >= SIZE["writers"] * SIZE["partitions"]
 
 
+@pytest.mark.timeout(either(600, 1500))
 def test_writers_of_the_same_partitions(bucket: Bucket) -> None:
     """Sixteen writers merge into the same partitions: no candle is lost, and none is there twice."""
     uri = bucket.uri("lake")
     check(Writers(uri, **SIZE), open_or_empty(uri))
 
 
+@pytest.mark.timeout(either(600, 1500))
 def test_writers_behind_a_bad_network(bucket: Bucket, proxy: FaultProxy) -> None:
     """The same if one in ten PUTs is lost, refused, cut or stalled."""
     disturb(proxy, seed=1)

@@ -463,6 +463,37 @@ def test_a_fast_sandbox_is_followed_while_rest_is_away(rate: float) -> None:
     assert world.is_right()
 
 
+@pytest.mark.parametrize("rate", [60.0, 120.0, 300.0])
+def test_learning_the_rate_of_a_fast_sandbox_is_no_jump(rate: float) -> None:
+    """Series that close at the same times before REST answers teach the rate; no series is restarted."""
+    world = World(rate)
+    for _ in range(30):
+        for series in (BTC, ETH, SOL):
+            world.hear(series)
+            world.now_s += 0.01
+        world.now_s += 60 / rate - 0.03
+    assert world.ask_often()
+    assert world.is_right()
+    assert world.agreed.jumps == 0
+
+
+def test_learning_the_rate_from_rest_after_two_series_is_no_jump() -> None:
+    """A slow answer of REST, read before the frames that set the time, contradicts nothing."""
+    world = World(120.0, host_error_ms=HOUR_MS)
+    asked_s = world.now_s
+    world.now_s += 0.3
+    for series in (BTC, ETH):
+        world.hear(series)
+    assert world.agreed.line is not None
+    world.agreed.observe_server_time(Moment(world.true_ms(asked_s), asked_s, world.now_s), world.wall_ms)
+    world.ask_often(4)
+    world.now_s += 15
+    world.hear(BTC)
+    world.ask_often(4)
+    assert world.is_right()
+    assert world.agreed.jumps == 0
+
+
 @given(st.floats(0.02, 7200), st.integers(-9 * YEAR_MS, 9 * YEAR_MS))
 def test_any_rate_is_learned(rate: float, host_error_ms: int) -> None:
     """A sandbox's rate and start are known after some answers, and stay known.
