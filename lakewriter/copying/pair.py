@@ -45,7 +45,6 @@ def open_pair(source_uri: str, target_uri: str) -> Pair:
         with of_target():
             target = open_or_empty(target_uri)
         _check_two(source, target)
-        _check_states(source, target)
         _check_can_be_target(target)
     return Pair(source, target)
 
@@ -140,15 +139,6 @@ def _check_two(source: LakeStore, target: LakeStore) -> None:
         inside = other if place is one else one
         if inside[1][: len(place[1])] == place[1]:
             raise UsageError(f"copy: {inner.name} lies inside of {outer.name}", _OTHER)
-
-
-def _check_states(source: LakeStore, target: LakeStore) -> None:
-    """Raise UsageError if two lakes on object stores have one state directory, as with one name on two endpoints."""
-    if source.is_remote and target.is_remote and source.state_dir == target.state_dir:
-        raise UsageError(
-            f"copy: both lakes are {target.name}, and have one state directory, {target.state_dir}",
-            "copy to another bucket or prefix, or over a directory",
-        )
 
 
 def _place(lake: LakeStore) -> tuple[str, tuple[str, ...]]:

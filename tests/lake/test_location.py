@@ -54,11 +54,16 @@ def test_other_stores() -> None:
 
 def test_state_directory_is_local_and_its_own(tmp_path: Path) -> None:
     """Each lake has its own state directory, and opening a lake creates none."""
-    with environment(**KEYS, XDG_STATE_HOME=str(tmp_path)):
-        places = {
-            locate(uri).state_dir for uri in ("s3://b/lake", "s3://b/other", "gs://b/lake?anonymous=true")
-        }
-    assert len(places) == 3
+    uris = (
+        "s3://b/lake", "s3://b/other", "gs://b/lake?anonymous=true",
+        "s3://b/lake?endpoint_override=http://one:9000", "s3://b/lake?endpoint_override=http://one:9001",
+        "az://b/lake?account_name=one", "az://b/lake?account_name=two",
+    )  # fmt: skip
+    with environment(**KEYS, AZURE_STORAGE_KEY="c2VjcmV0", XDG_STATE_HOME=str(tmp_path)):
+        places = {locate(uri).state_dir for uri in uris}
+        with_password = locate("s3://b/lake?endpoint_override=http://me:secret@two/path/").state_dir
+    assert len(places) == len(uris)
+    assert with_password == tmp_path / "lakewriter/lakes/s3@two_path/b/lake"
     assert all(place.is_relative_to(tmp_path) for place in places)
     assert list(tmp_path.iterdir()) == []
 

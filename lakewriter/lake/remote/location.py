@@ -10,6 +10,7 @@ of each store. Credentials of S3 are those of `aws_credentials`.
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -136,7 +137,6 @@ def locate(uri: str) -> Location:
             raise UsageError(
                 f"lake: {named}: there is no parameter {name}", f"parameters: {', '.join(known)}"
             )
-    state_dir = remote_state_path(scheme, bucket, *below)
     profile = Profile("", {})
     if scheme == "s3":
         profile = read_profile(named, os.environ)
@@ -145,15 +145,23 @@ def locate(uri: str) -> Location:
         store = make(_Named(named, bucket, given, profile))
     except ValueError as error:
         raise UsageError(f"lake: {named}: {str(error).splitlines()[0]}") from None
+    endpoint, account = given.get("endpoint_override", ""), _account(given) if scheme == "az" else ""
     return Location(
         named,
         "/".join([bucket, *below]),
         store,
-        state_dir,
-        given.get("endpoint_override", ""),
+        remote_state_path(_directory_of_store(scheme, account, endpoint), bucket, *below),
+        endpoint,
         given.get("region", ""),
-        _account(given) if scheme == "az" else "",
+        account,
     )
+
+
+def _directory_of_store(scheme: str, account: str, endpoint: str) -> str:
+    """Return the name of a directory for a store's lakes: other stores have buckets of the same names."""
+    host = endpoint.partition("://")[2] or endpoint
+    named = (scheme, account, host.rpartition("@")[2].rstrip("/"))  # without a password
+    return "@".join(re.sub(r"[^\w.:-]", "_", part) for part in named if part)
 
 
 def _with_environment(
