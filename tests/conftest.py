@@ -13,8 +13,9 @@ from support.azurite import azurite_url, container
 from support.lengths import LONG, SEED, either
 from support.seaweed import bucket, seaweed
 from support.side_by_side import played
+from support.spark_session import spark
 
-__all__ = ["azurite_url", "bucket", "container", "played", "seaweed"]  # the fixtures
+__all__ = ["azurite_url", "bucket", "container", "played", "seaweed", "spark"]  # the fixtures
 
 # Hypothesis sets no deadline, since disks and slow machines have none.
 settings.register_profile(

@@ -41,9 +41,14 @@ def partitions_of(store: LakeStore, series: Series) -> dict[Partition, list[str]
 
 
 def read_partition(
-    store: LakeStore, partition: Partition, directories: Sequence[str]
+    store: LakeStore, partition: Partition, directories: Sequence[str], listed: Sequence[str] | None = None
 ) -> tuple[pa.Table, str | None]:
     """Return the rows of a partition's period in all its files, sorted and unique, and its own file's version.
+
+    Args:
+        directories: the partition's directories.
+        listed: its files in an earlier listing, if there was one. The directories are listed
+            if one of them has vanished.
 
     Raises:
         LakeError: if our own file cannot be read, or the files change at every attempt.
@@ -53,7 +58,8 @@ def read_partition(
     for _ in range(READ_LAPS_MAX):
         version = None
         tables = []
-        for name in candle_files(store.storage, directories):
+        names, listed = listed or candle_files(store.storage, directories), None
+        for name in names:
             if name == partition.file:
                 found = store.storage.read(name)
                 rows = None if found is None else decode(found.data, f"{store.name}/{name}")

@@ -15,15 +15,7 @@ from lakewriter.errors import UsageError
 from lakewriter.interval import INTERVALS, FilePeriod
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import LEVELS
-from lakewriter.query.schema import COLUMNS
-
-_SPARK_TYPES = {
-    "VARCHAR": "STRING",
-    "DATE": "DATE",
-    "DOUBLE": "DOUBLE",
-    "BIGINT": "BIGINT",
-    "TIMESTAMPTZ": "TIMESTAMP",
-}
+from lakewriter.query.schema import COLUMNS, SPARK_TYPES
 
 _TYPES = ", ".join(f"'{level}': '{COLUMNS[level]}'" for level in LEVELS)
 # A macro's parameter hides a column with the same name, unless the SQL names its table.
@@ -238,7 +230,7 @@ s3, root = pyarrow.fs.FileSystem.from_uri({_text(arrow_uri)})  # credentials as 
 
 def spark_recipe(uri: LakeUri) -> str:
     """Return Python code for a temporary view of all candles in the Spark session `spark`."""
-    schema = ", ".join(f"`{name}` {_SPARK_TYPES[kind]}" for name, kind in COLUMNS.items())
+    schema = ", ".join(f"`{name}` {SPARK_TYPES[kind]}" for name, kind in COLUMNS.items())
     names = ", ".join(
         'to_date("candle_begin_time").alias("date")' if name == "date" else f'"{name}"' for name in COLUMNS
     )

@@ -15,6 +15,15 @@ SQL_TYPES = {
     pa.date32(): "DATE",
 }
 
+# SQL type → Spark's type.
+SPARK_TYPES = {
+    "VARCHAR": "STRING",
+    "DATE": "DATE",
+    "DOUBLE": "DOUBLE",
+    "BIGINT": "BIGINT",
+    "TIMESTAMPTZ": "TIMESTAMP",
+}
+
 # Maximum number of rows of an answer with a row for each missing candle. A year of 1s
 # candles has 31.5 million rows of about 120 bytes each.
 FILLED_ROWS_MAX = 32_000_000

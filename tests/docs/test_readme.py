@@ -83,9 +83,7 @@ def test_duckdb_reads_the_lake(directory: Path) -> None:
 
 def test_pandas_and_polars_read_the_lake(directory: Path) -> None:
     """The pandas and Polars statements run unchanged, and see all rows and types."""
-    code = block("python", "# pandas\n")
-    pandas_code, rest = code.split("# Polars")
-    polars_code = rest.split("# Spark")[0]
+    pandas_code, polars_code = block("python", "# pandas\n"), block("python", "# Polars\n")
     assert python(
         directory, pandas_code + "\nprint(len(frame), set(frame.interval), frame.candle_begin_time.dtype)"
     ) == ["2 {'1d'} datetime64[ms, UTC]"]
@@ -117,7 +115,7 @@ def test_polars_and_pyarrow_read_the_lake_without_options(directory: Path) -> No
 )
 def test_spark_reads_the_lake(directory: Path) -> None:
     """The Spark statement runs as it stands: every row, text intervals, timestamps, Chinese symbols."""
-    code = block("python", "# pandas\n").split("# Spark")[1]
+    code = block("python", "# Spark\n")
     said = python(
         directory,
         "from pyspark.sql import SparkSession\n"
