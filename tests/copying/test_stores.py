@@ -11,10 +11,12 @@ import pytest
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import open_to_read
+from lakewriter.lake.published import current_ledgers
+from lakewriter.lake.subscriptions import read_periods
 from support import running
 from support.candles import BTC
 from support.lakes import BEGIN_MS, files_and_bytes, make_lake, rest_candle
-from support.living_recorder import LivingRecorder, kill_recorder, mark_gap, start_recorder
+from support.living_recorder import LivingRecorder, confirm_series, kill_recorder, mark_gap, start_recorder
 from support.object_store import Store, environment, refusal
 
 pytest.importorskip("obstore")
@@ -205,6 +207,22 @@ def test_wrong_stores_are_one_line(store: PrefixStore, tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (2, ""), done
         assert error in done.stderr and "test:test" not in done.stderr
     assert not [each for each in store.requests[before:] if each.verb == "PUT"]
+
+
+def test_two_machines_that_copy_end_a_subscription(store: PrefixStore, tmp_path: Path) -> None:
+    """An older copy by another machine does not keep a subscription open that has ended since."""
+    source = make_lake(tmp_path / "a", [rest_candle(0)])
+    journal = start_recorder(source, BTC, now_ms=BEGIN_MS)
+    copy(str(source.root), uri(store), state=tmp_path / "one")
+    confirm_series(source, journal, now_ms=BEGIN_MS + 120_000)  # it leaves the series
+    for _ in range(2):
+        copy(str(source.root), uri(store), state=tmp_path / "two")
+    with environment(XDG_STATE_HOME=str(tmp_path / "three")):
+        target = open_to_read(uri(store))
+    for lake in (source, target):
+        with current_ledgers(lake) as root:
+            assert not [each for each in read_periods(root) if each.is_open], lake.name
+    kill_recorder(journal)
 
 
 def test_each_lake_has_its_own_state(store: PrefixStore, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lakewriter.lake.host_reports import LIVING_MS, living_anywhere, publish_rec
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import open_to_change
-from lakewriter.lake.published import current_ledgers, publish
+from lakewriter.lake.published import current_ledgers, host_name, publish
 from lakewriter.lake.recorder_status_file import write_status
 from lakewriter.lake.subscriptions import confirm_subscriptions
 from lakewriter.recording.healing.startup_survey import _ledgers
@@ -24,7 +24,7 @@ from lakewriter.series import Series
 from lakewriter.status.lake_status import lake_status
 from lakewriter.subscribed_period import Confirmation, RecorderId
 from support.lakes import BEGIN_MS, make_lake, rest_candle
-from support.object_store import Store
+from support.object_store import Request, Store
 from support.running import run
 
 pytestmark = pytest.mark.slow
@@ -66,6 +66,7 @@ class Hosts:
     def __init__(self, server: Store, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         make_lake(place / "lake", [rest_candle(0), rest_candle(2)])
         self.uri = server.upload(place / "lake", "lake")
+        self.server = server
         self._place, self._monkeypatch = place, monkeypatch
 
     def view(self, name: str) -> LakeStore:
@@ -131,6 +132,33 @@ def test_own_ledgers_are_read_as_they_are_now(hosts: Hosts) -> None:
     one.ledger.write(one.ledger.take_changes())  # type: ignore[arg-type]
     assert reasons(hosts.view("one")) == [("exchange_halt", True)]
     assert reasons(hosts.view("two")) == [("unhealable", False)]
+
+
+def test_a_ledger_that_is_taken_over_during_a_read_is_read(hosts: Hosts) -> None:
+    """A reader that listed a dead recorder's ledger reads its entries where the next recorder put them."""
+    one = hosts.recorder("one")
+    one.ledger.mark(BTC, *DURING, "exchange_halt", BEGIN_MS)
+    one.publish()
+    one.die()
+    reader = hosts.view("three")
+    name = f"{one.journal.directory.name}@{host_name(one.store)}.ndjson"
+
+    def take_over() -> None:
+        hosts.recorder("one").publish()
+
+    with hosts.server.before(Request("GET", f"lake/_lakewriter/gaps/{name}"), take_over) as waiting:
+        assert reasons(reader) == [("exchange_halt", True)]
+    assert waiting == []
+
+
+def test_a_ledger_with_a_long_name_is_left_out(hosts: Hosts, caplog: pytest.LogCaptureFixture) -> None:
+    """A key that is no file name on a disk is logged, and the other ledgers are read."""
+    one = hosts.recorder("one")
+    one.ledger.mark(BTC, *DURING, "exchange_halt", BEGIN_MS)
+    one.publish()
+    hosts.server.put(f"lake/_lakewriter/gaps/{'x' * 300}.ndjson", b"{}")
+    assert reasons(hosts.view("two")) == [("exchange_halt", True)]
+    assert "x…: left out; its name has more than 255 bytes" in caplog.text
 
 
 def test_an_old_report_is_of_a_dead_recorder(hosts: Hosts) -> None:

@@ -25,6 +25,7 @@ from lakewriter.lake.remote.location import Location
 from lakewriter.lake.remote.object_cache import ObjectCache, strong_e_tag
 from lakewriter.lake.remote.store_errors import is_missing_bucket, store_error
 from lakewriter.lake.storage import FILE_BYTES_MAX, ChangedError, Listing, Replacement, StoredBytes
+from lakewriter.lake.warn_once import warn_once
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -108,9 +109,16 @@ class ObjectStorage:
             (f"{directory}/{file}", listing.versions[file])
             for directory, listing in zip(directories, listings, strict=True)
             for file in listing.files
-            if file.endswith(suffix) and not file.startswith(".") and len(file.encode()) <= NAME_BYTES_MAX
+            if file.endswith(suffix) and not file.startswith(".") and self._fits_disk(directory, file)
         ]
         return files, list(self.in_parallel(lambda file: self.read_listed(*file), files))
+
+    def _fits_disk(self, directory: str, file: str) -> bool:
+        if len(file.encode()) <= NAME_BYTES_MAX:
+            return True
+        name = f"{self._uri}/{directory}/{file[:40]}…"
+        warn_once(f"{name}: left out; its name has more than {NAME_BYTES_MAX} bytes")
+        return False
 
     def entries(self, directory: str) -> Listing:
         """Return the names in a directory. An absent directory has no names. Each thousand take one request."""

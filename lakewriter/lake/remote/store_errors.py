@@ -40,7 +40,10 @@ _HINTS = (
     ("incorrectly configured region", _WRONG_REGION),
     ("PermanentRedirect", _WRONG_REGION),
     ("AuthorizationHeaderMalformed", _WRONG_REGION),
-    ("invalid path", "delete or rename that key: a part of its name is empty, . or .."),
+    (
+        "invalid path",
+        "delete or rename that key: a part of its name is empty, . or .., or has a control character",
+    ),
     ("SlowDown", _LATER),
     ("InternalError", _LATER),
     ("status code: 50", _LATER),
