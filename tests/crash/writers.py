@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from crash import longrun
-from lakewriter.candle import to_table
+from lakewriter.candle import Candle, to_table
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import create_lake, open_to_read
 from lakewriter.lake.prefetch import prefetch
@@ -34,12 +34,16 @@ from support.seaweed import REASON, Seaweed, find_program
 S = TypeVar("S")
 T = TypeVar("T")
 
-# The candle that all writers merge.
-SHARED_MINUTE = 1400
+# The candle that all writers merge: the last second of the day.
+SHARED = 86_399
 
 # One in so many PUT requests is disturbed; one in so many of these stalls for five seconds.
 FAULT_EVERY = 10
 STALL_EVERY = 50
+
+
+def _candle(number: int, symbol: str = "BTCUSDT") -> Candle:
+    return rest_candle(number, symbol=symbol, interval="1s")
 
 
 class _Counting(ObjectStorage):
@@ -109,11 +113,8 @@ class Writers:
             order, symbols = random.Random(writer), list(self._symbols)
             for number in range(self._rounds):
                 order.shuffle(symbols)
-                minute = writer * self._rounds + number
-                rows = [
-                    [rest_candle(minute, symbol=each), rest_candle(SHARED_MINUTE, symbol=each)]
-                    for each in symbols
-                ]
+                own = writer * self._rounds + number
+                rows = [[_candle(own, each), _candle(SHARED, each)] for each in symbols]
                 began_s = time.monotonic()
                 results = lake.merge_many([(partition_of(each[0]), to_table(each)) for each in rows])
                 self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
@@ -125,8 +126,7 @@ class Writers:
 
     def check(self, lake: LakeStore) -> dict[str, int]:
         """Return the number of candles that are lost, that are there twice, and that nobody wrote."""
-        minutes = [*range(self._writers * self._rounds), SHARED_MINUTE]
-        expected = {rest_candle(minute).begin_ms for minute in minutes}
+        expected = {_candle(number).begin_ms for number in (*range(self._writers * self._rounds), SHARED)}
         found = {each.partition.symbol: each for each in lake.files()}
         counts = {"lost": 0, "doubled": 0, "strange": 0}
         for symbol in self._symbols:
