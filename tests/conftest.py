@@ -37,9 +37,12 @@ os.environ["LAKEWRITER_CACHE_SIZE"] = "0"
 # All servers here are this machine's own, whatever proxy its user has.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,127.0.0.2,localhost"
 
-# By name these would come last, and one of two workers would have nothing to do until they are over.
+# Modules and tests are collected once and stay: looking for garbage among them takes a second.
+gc.disable()
+
+# By name these would come last or one by one, and most workers would have nothing to do until they are over.
 # They mostly wait: side by side they leave each other enough of two processors.
-FIRST = ("test_supervisor.py", "test_whole_path.py")
+FIRST = ("test_supervisor.py", "test_whole_path.py", "test_longruns.py", "test_upkeep.py", "test_faults.py")
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +67,4 @@ def pytest_collection_finish() -> None:
     """Exclude the collected tests from garbage collection; they live as long as the process."""
     gc.collect()
     gc.freeze()
+    gc.enable()

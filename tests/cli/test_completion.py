@@ -15,6 +15,7 @@ import pytest
 
 from lakewriter.cli import COMMANDS, COMPLETE_VARIABLE
 from support.running import PATIENCE_S, run
+from support.warm_program import write_program
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +38,7 @@ def directory(tmp_path: Path) -> Path:
 def path_with_command(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a PATH on which `lakewriter` is this package."""
     directory = tmp_path_factory.mktemp("bin")
-    command = directory / "lakewriter"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m lakewriter "$@"\n')
-    command.chmod(0o755)
+    write_program(directory / "lakewriter")
     return f"{directory}:{os.environ['PATH']}"
 
 
@@ -47,7 +46,7 @@ def completed(line: str, cwd: Path, **environment: str) -> list[str]:
     """Return what the command line offers for a line, by click's protocol with fish."""
     last = "" if line.endswith(" ") else line.rpartition(" ")[2]
     asked = {COMPLETE_VARIABLE: "fish_complete", "COMP_WORDS": line, "COMP_CWORD": last, **environment}
-    done = run(cwd=cwd, environment=asked)
+    done = run(cwd=cwd, environment=os.environ | asked)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return [item.split("\t")[0].partition(",")[2] for item in done.stdout.splitlines() if item]
 
@@ -118,8 +117,9 @@ class Shell:
                 "TERM": "dumb",
                 "PS1": "$ ",
                 "HISTFILE": "/dev/null",
-                "LC_ALL": "C.UTF-8",
             }
+            if "UTF-8" not in os.environ.get("LC_ALL", os.environ.get("LANG", "")):
+                environment["LC_ALL"] = "C.UTF-8"
             os.execvpe(words[0], words, environment)
 
     def type(self, text: str, until: str) -> str:

@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -26,11 +25,12 @@ from lakewriter.series import Series
 from lakewriter.verify.findings import VerifyReport
 from lakewriter.verify.partition_contents import read_contents
 from lakewriter.verify.run import verify
+from support import lengths
 from support.candles import stream_candle
 from support.day_layout import further_directories, to_day_layout, write_days
 from support.lakes import merge_candles, rest_candle, rows_by_plain_files, rows_of_sql
 from support.lengths import drawn_seed, either
-from support.running import PATIENCE_S
+from support.running import PATIENCE_S, Child, run
 from support.truth_lakes import MONDAY_MS, truth_lake
 
 SHORT = ("1m", "3m", "5m")
@@ -49,12 +49,18 @@ def periods(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
     return truth_lake(tmp_path_factory.mktemp("periods"), series)
 
 
-@pytest.fixture
-def days(periods: LakeStore, tmp_path: Path) -> LakeStore:
-    """The same candles in directories of days."""
-    root = Path(shutil.copytree(periods.root, tmp_path / "days"))
+@pytest.fixture(scope="module")
+def split(periods: LakeStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a lake of the same candles in directories of days; tests copy it."""
+    root = Path(shutil.copytree(periods.root, tmp_path_factory.mktemp("split") / "days"))
     to_day_layout(root)
-    return LakeStore.local(root)
+    return root
+
+
+@pytest.fixture
+def days(split: Path, tmp_path: Path) -> LakeStore:
+    """The same candles in directories of days."""
+    return LakeStore.local(Path(shutil.copytree(split, tmp_path / "days")))
 
 
 def format_of(store: LakeStore) -> LakeFormat:
@@ -62,10 +68,7 @@ def format_of(store: LakeStore) -> LakeFormat:
 
 
 def compacted(store: LakeStore, *options: str) -> dict[str, object]:
-    done = subprocess.run(
-        [sys.executable, "-m", "lakewriter", "compact", "--json", *options, "--lake", str(store.root)],
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+    done = run("compact", "--json", *options, "--lake", str(store.root))
     assert done.returncode == 0, done.stderr
     found: dict[str, object] = json.loads(done.stdout)
     return found
@@ -225,9 +228,12 @@ def test_a_compaction_that_dies_is_done_again(tmp_path: Path, steps: int) -> Non
 
 
 @pytest.mark.slow
-def test_readers_and_writers_during_a_compaction_that_is_killed(days: LakeStore, periods: LakeStore) -> None:
+def test_readers_and_writers_during_a_compaction_that_is_killed(
+    days: LakeStore, periods: LakeStore, tmp_path: Path
+) -> None:
     """During kills and other writes each query sees each candle once, and in the end all files are folded."""
     seed, rounds = drawn_seed(), either(2, 12)
+    killed_after_s = (0.8, 2.5) if lengths.LONG else (0.05, 0.8)  # the short form forks, and imports nothing
     print(f"seed {seed}")
     chance = random.Random(seed)
     truth = rows_of_sql(periods, COUNTS)
@@ -256,15 +262,13 @@ def test_readers_and_writers_during_a_compaction_that_is_killed(days: LakeStore,
         each.start()
     try:
         for number in range(rounds):
-            compacting = subprocess.Popen(
-                [sys.executable, "-m", "lakewriter", "compact", "--lake", str(days.root)],
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+            compacting = Child(tmp_path / "log", "compact", "--lake", str(days.root))
             try:
-                compacting.wait(PATIENCE_S if number == rounds - 1 else chance.uniform(0.8, 2.5))
+                compacting.process.wait(
+                    PATIENCE_S if number == rounds - 1 else chance.uniform(*killed_after_s)
+                )
             except subprocess.TimeoutExpired:
                 compacting.kill()
-                compacting.wait()
     finally:
         stop.set()
         for each in threads:

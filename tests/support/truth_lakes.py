@@ -1,6 +1,8 @@
 """Lakes with the sandbox's candles, and functions that damage one of their files."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +49,14 @@ def truth_table(truth: Truth, series: Series, start_ms: int, stop_ms: int, sourc
 def merge_truth(
     store: LakeStore, series: Series, days: int, start_ms: int = MONDAY_MS, truth: Truth | None = None
 ) -> None:
-    """Merge this many days of a series' truth."""
+    """Merge this many days of a series' truth, each partition at once."""
     truth = truth or Truth()
-    for day_ms in range(start_ms, start_ms + days * DAY_MS, DAY_MS):
-        rows = truth_table(truth, series, day_ms, day_ms + DAY_MS)
+    each_day = range(start_ms, start_ms + days * DAY_MS, DAY_MS)
+    for partition, some in groupby(each_day, partial(partition_at, series)):
+        some_days = list(some)
+        rows = truth_table(truth, series, some_days[0], some_days[-1] + DAY_MS)
         if rows.num_rows:
-            store.merge(partition_at(series, day_ms), rows)
+            store.merge(partition, rows)
 
 
 def truth_lake(root: Path, series: Iterable[tuple[Series, int]], truth: Truth | None = None) -> LakeStore:

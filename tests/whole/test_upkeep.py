@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from support.lengths import either
 from support.living_recorder import LivingRecorder
 from support.running import PATIENCE_S, REPOSITORY, Child, child, plain_rows, until
 from support.truth_lakes import merge_truth
+from support.warm_program import write_program
 
 pytestmark = [
     pytest.mark.slow,
@@ -44,7 +44,7 @@ class Place:
         self.root = root
         self.executed: list[str] = []
         (root / "bin").mkdir()
-        self.add_program("lakewriter", f'exec {sys.executable} -m lakewriter "$@"')
+        write_program(root / "bin/lakewriter")
         for directory in ("srv", "backup/candles", "mnt/new", "etc"):
             (root / directory).mkdir(parents=True)
         self.lake, self.config = root / "srv/candles", root / "etc/lakewriter.toml"
