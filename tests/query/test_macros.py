@@ -251,11 +251,16 @@ def test_every_interval_can_be_asked_for(lake: LakeStore, name: str) -> None:
         assert len(frame(lake, f"FROM {name}({CALLS[name]})", **params)) in (16, COUNT - 1, COUNT)
 
 
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    return make_lake(tmp_path_factory.mktemp("nothing"))
+
+
 @pytest.mark.parametrize("name", MACROS)
-def test_an_empty_lake_has_empty_answers(tmp_path: Path, name: str) -> None:
+def test_an_empty_lake_has_empty_answers(nothing: LakeStore, name: str) -> None:
     """In an empty lake each macro returns no rows and no error."""
     sql = f"FROM {name}({CALLS[name].replace('$i', chr(39) + '1h' + chr(39))})"
-    assert run(make_lake(tmp_path), sql).num_rows == 0
+    assert run(nothing, sql).num_rows == 0
 
 
 @pytest.mark.parametrize(
@@ -406,6 +411,18 @@ def test_only_symbol_of_a_correlation_is_compared_with(symbols: LakeStore) -> No
         run(symbols, "FROM correlation('spot', 'AUSDT', '1m', 'B*')")
 
 
+@pytest.fixture(scope="module")
+def two_weeks(tmp_path_factory: pytest.TempPathFactory) -> dict[int, LakeStore]:
+    """Return by month the lakes of two weeks in which clocks are changed."""
+    found = {}
+    for month in (3, 11):
+        begin = pd.Timestamp(f"2024-{month:02}-01", tz="UTC")
+        first = int((begin - pd.Timestamp(BEGIN_MS, unit="ms", tz="UTC")) / pd.Timedelta("15min"))
+        candles = [rest_candle(first + n, interval="15m", close=float(n)) for n in range(96 * 14)]
+        found[month] = make_lake(tmp_path_factory.mktemp("weeks"), candles)
+    return found
+
+
 @pytest.mark.parametrize(
     ("zone", "shift", "bucket"),
     [
@@ -423,16 +440,16 @@ def test_only_symbol_of_a_correlation_is_compared_with(symbols: LakeStore) -> No
     ],
 )
 @pytest.mark.parametrize("month", [3, 11])
-def test_days_begin_where_a_zone_says(tmp_path: Path, zone: str, shift: str, bucket: str, month: int) -> None:
+def test_days_begin_where_a_zone_says(
+    two_weeks: dict[int, LakeStore], zone: str, shift: str, bucket: str, month: int
+) -> None:
     """Buckets by the clock of a zone, in weeks whose clocks are changed: no candle lost or counted twice.
 
     An hour that the clock shows twice is two hours; a day of 23 or 25 hours expects as many candles.
     """
     begin = pd.Timestamp(f"2024-{month:02}-01", tz="UTC")
-    first = int((begin - pd.Timestamp(BEGIN_MS, unit="ms", tz="UTC")) / pd.Timedelta("15min"))
-    make_lake(tmp_path, [rest_candle(first + n, interval="15m", close=float(n)) for n in range(96 * 14)])
     found = frame(
-        LakeStore.local(tmp_path),
+        two_weeks[month],
         "FROM resample('spot', 'BTCUSDT', '15m', $b, zone := $z, shift := $s)", b=bucket, z=zone, s=shift,
     )  # fmt: skip
     times = pd.date_range(begin, periods=96 * 14, freq="15min")
@@ -496,27 +513,37 @@ def test_an_unknown_zone_or_shift_is_one_line(lake: LakeStore) -> None:
         run(lake, "FROM resample('spot', 'BTCUSDT', '1m', '1d', shift := 'noon')")
 
 
-@pytest.mark.parametrize("interval", ["1m", "1h", "3d", "1w", "1mo"])
+HOLEY = ("1m", "1h", "3d", "1w", "1mo")
+
+
+@pytest.fixture(scope="module")
+def holey(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    """Twenty candles of each interval of HOLEY, of which some are missing."""
+    candles = []
+    for interval in HOLEY:
+        grid = INTERVALS[interval].anchored(BEGIN_MS)
+        begin_ms = grid.floor(BEGIN_MS)
+        for number in range(20):
+            if number not in (0, 3, 4, 9):
+                fields = {"interval": interval, "begin_ms": begin_ms, "end_ms": grid.end(begin_ms)}
+                candles.append(msgspec.structs.replace(rest_candle(number), **fields))
+            begin_ms = grid.end(begin_ms)
+    return make_lake(tmp_path_factory.mktemp("holey"), candles)
+
+
+@pytest.mark.parametrize("interval", HOLEY)
 @pytest.mark.parametrize(
     ("since", "until"),
     [(None, None), ("2024-06-20", None), (None, "2024-07-30 12:34"), ("2024-07-02", "2024-07-20")],
 )
 def test_filled_is_what_python_fills(
-    tmp_path: Path, interval: str, since: str | None, until: str | None
+    holey: LakeStore, interval: str, since: str | None, until: str | None
 ) -> None:
     """A row of NULL for each missing candle, as `Lake.candles_arrow(…, fill="gaps")` has it."""
-    grid = INTERVALS[interval].anchored(BEGIN_MS)
-    candles, begin_ms = [], grid.floor(BEGIN_MS)
-    for number in range(20):
-        if number not in (0, 3, 4, 9):
-            fields = {"interval": interval, "begin_ms": begin_ms, "end_ms": grid.end(begin_ms)}
-            candles.append(msgspec.structs.replace(rest_candle(number), **fields))
-        begin_ms = grid.end(begin_ms)
-    store = make_lake(tmp_path, candles)
     span = ", ".join(f"{name} := '{value}'" for name, value in (("since", since), ("until", until)) if value)
-    found = run(store, f"FROM filled('spot', 'btcusdt', '{interval}'{', ' if span else ''}{span})")
+    found = run(holey, f"FROM filled('spot', 'btcusdt', '{interval}'{', ' if span else ''}{span})")
     with warnings.catch_warnings(action="ignore", category=EmptyAnswerWarning):
-        expected = open_lake(tmp_path).candles_arrow("spot", "BTCUSDT", interval, since, until, fill="gaps")
+        expected = open_lake(holey.root).candles_arrow("spot", "BTCUSDT", interval, since, until, fill="gaps")
     assert found.select(SCHEMA.names).cast(SCHEMA).equals(expected.combine_chunks())
     assert set(found["symbol"].to_pylist()) <= {"BTCUSDT"}
     days = found["candle_begin_time"].cast(pa.timestamp("us")).cast(pa.date32(), safe=False)

@@ -293,13 +293,16 @@ MINE = {
 }
 
 
+@pytest.fixture(scope="module")
+def parser() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(config={"enable_external_access": False}) as connection:
+        yield connection
+
+
 @pytest.mark.parametrize("sql", [*REFUSED, *REFUSED_WITH_TABLES])
-def test_refused_with_tables_present(place: Path, sql: str) -> None:
+def test_refused_with_tables_present(place: Path, parser: duckdb.DuckDBPyConnection, sql: str) -> None:
     """With own tables all escapes are still refused."""
-    with (
-        duckdb.connect(config={"enable_external_access": False}) as parser,
-        pytest.raises((QueryError, duckdb.ParserException)),
-    ):
+    with pytest.raises((QueryError, duckdb.ParserException)):
         check(parser, filled(place, sql), frozenset(MINE))
 
 

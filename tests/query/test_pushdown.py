@@ -205,13 +205,19 @@ def test_what_is_learnt_while_running_is_not_pushed(cursor: Cursor, sql: str) ->
         assert pushed is None or str(pushed) in ("is_valid(symbol)", "(high > 1e+09)")
 
 
+@pytest.fixture(scope="module")
+def plain() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        yield connection
+
+
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
-def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
+def test_filters_are_the_same_whatever_the_dataset_holds(plain: duckdb.DuckDBPyConnection, sql: str) -> None:
     """The engine pushes the same filters to a full and to an empty dataset."""
     pushed = []
     for table in (CANDLES_SCHEMA.empty_table(), full_table()):
         probe = FilterProbe(table)
-        with contextlib.closing(duckdb.connect()) as connection:
+        with contextlib.closing(plain.cursor()) as connection:
             connection.register("candles", probe)
             connection.sql(sql).to_arrow_table()
             connection.unregister("candles")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -168,18 +169,21 @@ def plain_rows(
     raise AssertionError
 
 
+@functools.cache
+def _plain_duckdb() -> duckdb.DuckDBPyConnection:
+    """Return plain DuckDB, which remembers no file; a new one would take longer than most reads."""
+    return duckdb.connect(config={"enable_external_file_cache": False})
+
+
 def _plain_rows(lake: Path, columns: str) -> list[tuple[object, ...]]:
-    connection = duckdb.connect()
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        rows: list[tuple[object, ...]] = connection.execute(
+    with _plain_duckdb().cursor() as cursor:
+        cursor.execute("SET TimeZone = 'UTC'")
+        rows: list[tuple[object, ...]] = cursor.execute(
             f"""SELECT {columns} FROM read_parquet('{lake}/**/*.parquet', hive_partitioning = true,
                 hive_types = {{market: VARCHAR, symbol: VARCHAR, interval: VARCHAR, date: DATE}})
                 ORDER BY market, symbol, "interval", candle_begin_time"""
         ).fetchall()
-        return rows
-    finally:
-        connection.close()
+    return rows
 
 
 KEY_AND_VALUES = (
