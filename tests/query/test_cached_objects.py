@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -45,14 +46,17 @@ def store() -> Iterator[Store]:
     started.close()
 
 
+@pytest.fixture(scope="module")
+def two_symbols(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of thirty days and two symbols, on a disk; tests copy it."""
+    rows = [row(day, symbol=symbol) for symbol in ("BTCUSDT", "ETHUSDT") for day in range(DAYS)]
+    return make_lake(tmp_path_factory.mktemp("two") / "lake", rows).root
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A lake of thirty days and two symbols, on a disk."""
-    make_lake(
-        tmp_path / "lake",
-        [row(day, symbol=symbol) for symbol in ("BTCUSDT", "ETHUSDT") for day in range(DAYS)],
-    )
-    return tmp_path / "lake"
+def root(two_symbols: Path, tmp_path: Path) -> Path:
+    """That lake, which a test may change."""
+    return Path(shutil.copytree(two_symbols, tmp_path / "lake"))
 
 
 @pytest.fixture
