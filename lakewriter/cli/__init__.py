@@ -196,6 +196,7 @@ _WITH_THREADS = (
     "lakewriter.query.engine",
     "lakewriter.query.execution",
     "lakewriter.cli.commands.doctor",
+    "lakewriter.engines.spark",
     "lakewriter.web.page.readers",
 )
 

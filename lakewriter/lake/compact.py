@@ -20,14 +20,8 @@ meanwhile is kept. A file is unlinked under the lock of its own directory: an ol
 lakewriter takes that lock to write there.
 """
 
-import os
-import threading
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
-from multiprocessing import get_context, parent_process
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -37,14 +31,15 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA, IntArray, deduplicate, int_column
 from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
 from lakewriter.candle_checks import first_violation
+from lakewriter.engines.engine import Engine, ignore
 from lakewriter.errors import LakeError
 from lakewriter.evidence.closed import closed_rows
-from lakewriter.interruptible import CHECK_EVERY_S
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.durable import is_temporary, write_durably
 from lakewriter.lake.foreign_rows import decode_foreign
 from lakewriter.lake.lake import LakeStore, check_rows_inside, count_disputed
 from lakewriter.lake.listing import PartitionDirs, candle_files
+from lakewriter.lake.open import open_in_worker
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import prefetch
@@ -63,9 +58,8 @@ VERIFIED_BYTES_MAX = 512 * 1024 * 1024
 # files in memory: 86,400 candles of 1s take some 10 MB.
 STORE_COMPACTIONS_MAX = 4
 
-# Fewer partitions are compacted in this process: the start of others takes longer.
-PROCESS_PARTITIONS_MIN = 200
-_CHUNK = 32
+# Partitions that are worth a way to another process.
+CHUNK = 50
 
 _MEND = "it was not changed; repair it, or move it out of the lake, then run again"
 
@@ -186,70 +180,44 @@ def sweep_state(store: LakeStore, now_s: float) -> None:
 
 def compact_partitions(
     store: LakeStore,
-    work: list[PartitionDirs],
+    work: Iterable[PartitionDirs],
     now_s: float,
     *,
     dry_run: bool = False,
-    processes: int | None = None,
+    engine: Engine | None = None,
+    advance: Callable[[int], None] = ignore,
 ) -> Iterator[CompactionResult]:
-    """Compact the partitions, and yield their results in any order.
+    """Compact the partitions, and yield their results in order.
 
     Args:
         now_s: the time of the clock that stamps files, in seconds since the epoch. Temporary
             files that are an hour older are stale.
         dry_run: whether to change nothing, and yield the results of a real run.
-        processes: number of worker processes, or None for one on each core.
+        engine: runs the compactions; None is this process, with this store.
+        advance: is called with the number of partitions that are newly done.
     """
-    if store.is_remote:
-        # The work mostly waits for the store; its client must not be used after a fork.
-        yield from prefetch(
-            lambda item: compact_partition(store, item, now_s, dry_run=dry_run), work, STORE_COMPACTIONS_MAX
-        )
+    if engine is not None and (engine.is_distributed or not store.is_remote):
+        task = partial(_compact_chunk, store.uri, now_s, dry_run)
+        yield from engine.map(task, work, chunk=CHUNK, advance=advance)
         return
-    processes = processes or os.cpu_count() or 1
-    if processes == 1 or len(work) < PROCESS_PARTITIONS_MIN:
-        for item in work:
-            yield compact_partition(store, item, now_s, dry_run=dry_run)
-        return
-    # A forked child of a process with threads may deadlock; a spawned one does not.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=die_with_parent)
-    with pool:
-        items = iter(work)
-        chunks = iter(lambda: list(islice(items, _CHUNK)), [])
-        running = {
-            pool.submit(_compact_chunk, str(store.root), chunk, now_s, dry_run)
-            for chunk in islice(chunks, 2 * processes)
-        }
-        while running:
-            done, running = wait(running, CHECK_EVERY_S, FIRST_COMPLETED)
-            for chunk in islice(chunks, len(done)):
-                running.add(pool.submit(_compact_chunk, str(store.root), chunk, now_s, dry_run))
-            for future in done:
-                try:
-                    yield from future.result()
-                except BrokenProcessPool:
-                    raise LakeError(
-                        "compact: a worker process was killed; no partition is half compacted", "run it again"
-                    ) from None
+    # With a store the work mostly waits; its client must not be used after a fork.
+    for result in _compact_here(store, work, now_s, dry_run=dry_run):
+        advance(1)
+        yield result
 
 
-def die_with_parent() -> None:
-    """Start a thread that ends this worker process when the parent process ends."""
-
-    def watch() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _compact_here(
+    store: LakeStore, work: Iterable[PartitionDirs], now_s: float, *, dry_run: bool
+) -> Iterator[CompactionResult]:
+    compact = partial(compact_partition, store, now_s=now_s, dry_run=dry_run)
+    return prefetch(compact, work, STORE_COMPACTIONS_MAX) if store.is_remote else map(compact, work)
 
 
 def _compact_chunk(
-    root: str, chunk: list[PartitionDirs], now_s: float, dry_run: bool
+    uri: str, now_s: float, dry_run: bool, chunk: list[PartitionDirs]
 ) -> list[CompactionResult]:
-    store = LakeStore.local(Path(root))
-    return [compact_partition(store, item, now_s, dry_run=dry_run) for item in chunk]
+    """Compact partitions in a worker process, which may be on another host."""
+    return list(_compact_here(open_in_worker(uri), chunk, now_s, dry_run=dry_run))
 
 
 def compact_partition(

@@ -127,6 +127,7 @@ class LakeStore:
             on a disk has its root here.
         state: the local storage of the state directory, with its locks; None for the lake's own.
         endpoint, region: the object store's endpoint and region, or "" for the defaults.
+        uri: the URI of a lake on an object store as the user wrote it. It may have credentials.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class LakeStore:
         state: Storage | None = None,
         endpoint: str = "",
         region: str = "",
+        uri: str = "",
     ) -> None:
         self.name = name
         self.storage = storage
@@ -147,6 +149,7 @@ class LakeStore:
         self.state = state or storage
         self.endpoint = endpoint
         self.region = region
+        self._uri = uri
         self._has_our_format = False
         self._unflushed: UnflushedCache | None = None
         self._joins = threading.BoundedSemaphore(STORE_JOINS_MAX)
@@ -218,6 +221,11 @@ class LakeStore:
     def is_remote(self) -> bool:
         """Whether the lake is on an object store. Then none of its files has a local path."""
         return self.storage.is_remote
+
+    @property
+    def uri(self) -> str:
+        """The URI that opens this lake in another process. It may have credentials."""
+        return self._uri if self.is_remote else str(self.root)
 
     @property
     def root(self) -> Path:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from lakewriter.errors import LakeError
@@ -70,6 +71,22 @@ def open_or_empty(uri: str) -> LakeStore:
         LakeError: if the lake has a newer format, or the store refuses.
     """
     return _open_remote(uri, may_be_absent=True) if "://" in uri else LakeStore.open_or_empty(uri)
+
+
+@lru_cache(1)
+def open_in_worker(uri: str) -> LakeStore:
+    """Open a lake in a worker process, for the command that opened it to change it.
+
+    The command has claimed the state directory, on its own host. The worker keeps the lake open
+    for its next task.
+
+    Args:
+        uri: `LakeStore.uri`.
+
+    Raises:
+        LakeError: if this host does not see the lake.
+    """
+    return _open_remote(uri) if "://" in uri else LakeStore.open(uri)
 
 
 def create_lake(uri: str, created_by: str) -> LakeStore:
@@ -151,4 +168,5 @@ def _open_remote(
         state=LocalStorage(location.state_dir, location.state_dir / LOCKS_DIRECTORY),
         endpoint=location.endpoint,
         region=location.region,
+        uri=uri,
     )

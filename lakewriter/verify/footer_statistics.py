@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA
+from lakewriter.engines.child_process import die_with_parent
 from lakewriter.interruptible import result_of
-from lakewriter.lake.compact import die_with_parent
 from lakewriter.lake.parquet import WRITER_KEY, Statistics, encode, leading_padding, read_statistics
 from lakewriter.partition import Partition
 from lakewriter.verify.findings import Defect, file_defect

@@ -78,6 +78,7 @@ def test_json(store):
         "directories_removed": 0,
         "failed": 0,
         "dry_run": False,
+        "at_least": [],
     }
     second = said(compact(store, "--json"))
     del second["seconds"]

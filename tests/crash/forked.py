@@ -59,7 +59,7 @@ def record(root: Path, tell: Tell) -> None:
     _flush(store, journal.roll(), THIRD, journal.drop, tell)
     journal.close()
     plan = compact.plan_compaction(store)
-    outcomes = list(compact.compact_partitions(store, plan.work, 0.0, processes=1))
+    outcomes = list(compact.compact_partitions(store, plan.work, 0.0))
     if errors := [outcome.error for outcome in outcomes if outcome.error]:
         raise LakeError(errors[0])
     compact.write_verified(store, outcomes, everything=True)

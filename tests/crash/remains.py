@@ -71,9 +71,7 @@ def recover(root: Path) -> None:
 def compact_all(root: Path, now_s: float = LATER_S) -> None:
     """Fold all foreign files, and remove all temporary files."""
     store = LakeStore.local(root)
-    outcomes = list(
-        compact.compact_partitions(store, compact.plan_compaction(store).work, now_s, processes=1)
-    )
+    outcomes = list(compact.compact_partitions(store, compact.plan_compaction(store).work, now_s))
     assert not [outcome.error for outcome in outcomes if outcome.error]
 
 

@@ -286,7 +286,7 @@ class JournalAndLake(RuleBasedStateMachine):
             store.storage.deletions = deletions
         plan = compact.plan_compaction(store)
         with contextlib.suppress(Died):
-            outcomes = list(compact.compact_partitions(store, plan.work, LATER_S, processes=1))
+            outcomes = list(compact.compact_partitions(store, plan.work, LATER_S))
             assert not [outcome.error for outcome in outcomes if outcome.error]
             compact.write_verified(store, plan.in_order + outcomes, everything=True)
 

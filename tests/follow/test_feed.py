@@ -162,7 +162,7 @@ def test_foreign_files(store: LakeStore, journal: Journal) -> None:
         assert reader.minutes() == [4]
         add_foreign(store.root, minutes(2, 3), "part-0001.parquet")
         assert reader.minutes() == []
-        list(compact_partitions(store, plan_compaction(store).work, 1.8e9, processes=1))
+        list(compact_partitions(store, plan_compaction(store).work, 1.8e9))
         assert reader.minutes() == [-2, -3]
 
 

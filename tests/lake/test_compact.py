@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakewriter.candle import Candle, deduplicate, to_table
+from lakewriter.engines.local import LocalEngine
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.compact import (
-    PROCESS_PARTITIONS_MIN,
+    CHUNK,
     VERIFIED_NAME,
     CompactionResult,
     compact_partition,
@@ -51,7 +52,7 @@ def compact(
 ) -> list[CompactionResult]:
     """Compact like the command, in this process."""
     todo = plan_compaction(store, wanted)
-    outcomes = todo.in_order + list(compact_partitions(store, todo.work, NOW_S, dry_run=dry_run, processes=1))
+    outcomes = todo.in_order + list(compact_partitions(store, todo.work, NOW_S, dry_run=dry_run))
     if not dry_run:
         write_verified(store, outcomes, everything=wanted == ALL)
     return outcomes
@@ -565,7 +566,7 @@ def test_foreign_file_written_again_is_kept(store):
 @pytest.mark.slow
 def test_several_processes(store):
     """Several processes compact many partitions with the same results."""
-    count = PROCESS_PARTITIONS_MIN + 10
+    count = 4 * CHUNK + 10
     table = to_table([stream_candle(0), stream_candle(1), stream_candle(1)])
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
@@ -577,7 +578,9 @@ def test_several_processes(store):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"torn" if number == 5 else data)
         expected[partition] = number
-    outcomes = list(compact_partitions(store, plan_compaction(store).work, NOW_S, processes=2))
+    outcomes = list(
+        compact_partitions(store, plan_compaction(store).work, NOW_S, engine=LocalEngine("compact", 2))
+    )
     assert {outcome.partition for outcome in outcomes} == set(expected)
     assert len(outcomes) == count
     assert [expected[outcome.partition] for outcome in outcomes if outcome.error] == [5]
@@ -593,12 +596,14 @@ def test_workers_go_with_their_parent(tmp_path):
     """A killed compaction leaves no worker process."""
     code = """
 import sys, time
+from lakewriter.engines.local import LocalEngine
 from lakewriter.lake import compact
 from lakewriter.lake.lake import LakeStore
 store = LakeStore.open(sys.argv[1])
 work = compact.plan_compaction(store).work * 1000
 if __name__ == "__main__":
-    for number, outcome in enumerate(compact.compact_partitions(store, work, time.time(), processes=2)):
+    engine = LocalEngine("compact", 2)
+    for number, outcome in enumerate(compact.compact_partitions(store, work, time.time(), engine=engine)):
         if number == 50:
             print("working", flush=True)
 """

@@ -279,14 +279,14 @@ def test_compactions_notes_stay_right(store):
     merge_candles(store, [stream_candle(0), stream_candle(1), stream_candle(1440), stream_candle(2880)])
     compact.write_verified(
         store,
-        list(compact.compact_partitions(store, compact.plan_compaction(store).work, 0.0, processes=1)),
+        list(compact.compact_partitions(store, compact.plan_compaction(store).work, 0.0)),
         everything=True,
     )
     assert compact.plan_compaction(store).work == []
     forget(store, Selection((BTC,), begin_of_minute(1), begin_of_minute(2880)))
     todo = compact.plan_compaction(store)
     assert [item.partition for item in todo.work] == [PARTITION]
-    (outcome,) = compact.compact_partitions(store, todo.work, 0.0, processes=1)
+    (outcome,) = compact.compact_partitions(store, todo.work, 0.0)
     assert (outcome.rows, outcome.rewritten, outcome.error) == (1, False, "")
     assert [each.rows for each in todo.in_order] == [1]
 

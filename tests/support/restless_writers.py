@@ -224,7 +224,7 @@ class Unsettled:
     def _compact(self) -> None:
         symbol = self._chance.choice([kept.partition.symbol for kept in self._todo.planted])
         todo = plan_compaction(self._store, PartitionFilter(symbols=(symbol,)))
-        for outcome in compact_partitions(self._store, todo.work, time.time(), processes=1):
+        for outcome in compact_partitions(self._store, todo.work, time.time()):
             assert not outcome.error, outcome
 
 

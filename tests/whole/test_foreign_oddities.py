@@ -141,7 +141,7 @@ def test_merges_compaction_and_verification_go_on(store: LakeStore, name: str) -
     path = put(store, name)
     assert store.merge(PARTITION, to_table([rest_candle(2)])).rows == 4
     store.merge(partition_of(rest_candle(0, symbol="ETHUSDT")), to_table([rest_candle(0, symbol="ETHUSDT")]))
-    btc, eth = compact(store, plan_compaction(store).work, 1e10, processes=1)
+    btc, eth = compact(store, plan_compaction(store).work, 1e10)
     assert (bool(btc.error), eth.error) == (name in BAD_FILES, "")
     assert os.path.lexists(path)
     report = VerifyReport(10)
@@ -179,7 +179,7 @@ def test_a_file_of_others_under_our_name_with_absurd_times(
     Result(ask(store, "SELECT * FROM gaps")).rows()
     with contextlib.suppress(LakeError):
         store.merge(partition, to_table([msgspec.structs.replace(rest_candle(0), interval=interval)]))
-    list(compact(store, plan_compaction(store).work, 1e10, processes=1))
+    list(compact(store, plan_compaction(store).work, 1e10))
     list(verify(store, VerifyReport(10)))
 
 

@@ -1,11 +1,13 @@
 """`lakewriter compact`, which folds every partition into its one file."""
 
 import time
+from functools import partial
 
 import click
 import msgspec
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.engine_options import EngineOptions, with_engine
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_options import SeriesOptions, with_series_and_since
 from lakewriter.cli.terminal import finished_report, print_errors
@@ -25,7 +27,12 @@ from lakewriter.lake.partition_filter import PartitionFilter
 
 
 class CompactSummary(msgspec.Struct):
-    """The output of `lakewriter compact --json`."""
+    """The output of `lakewriter compact --json`.
+
+    Args:
+        at_least: the names of the fields that are lower bounds. A worker was lost, and nobody
+            knows what it had done. The lake and the other fields are right.
+    """
 
     partitions: int = 0
     rewritten: int = 0
@@ -40,6 +47,14 @@ class CompactSummary(msgspec.Struct):
     seconds: float = 0.0
     failed: int = 0
     dry_run: bool = False
+    at_least: list[str] = []
+
+
+# Sums of what workers did. The other fields follow from the plan and the lake.
+_DONE_BY_WORKERS = (
+    "rewritten", "duplicates_removed", "rows_disputed", "rows_not_closed", "files_removed",
+    "directories_removed", "bytes_before",
+)  # fmt: skip
 
 
 @click.command(name="compact", short_help="Fold, deduplicate and re-encode partitions.")
@@ -47,14 +62,14 @@ class CompactSummary(msgspec.Struct):
 @click.option("--until", metavar="DATE|AGE", help="Only this day and earlier ones.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Processes.  [default: one per core]")
+@with_engine
 @lake_option
 def command(
     series_options: SeriesOptions,
     until: str | None,
     dry_run: bool,
     as_json: bool,
-    jobs: int | None,
+    engine_options: EngineOptions,
     lake: str | None,
 ) -> None:
     """Fold foreign files into each partition's one file, without duplicates.
@@ -66,6 +81,7 @@ def command(
     lakewriter compact
     lakewriter compact --market spot --since 2024-06-01 --dry-run
     lakewriter compact --json
+    lakewriter compact --engine spark --master spark://host:7077 --lake s3://bucket/candles
     """
     partition_filter = series_options.partition_filter(until)
     store = open_to_change(lake or DEFAULT_LAKE)
@@ -74,12 +90,16 @@ def command(
         sweep_state(store, time.time())
     todo = plan_compaction(store, partition_filter)
     outcomes = list(todo.in_order)
-    with progress_bar("compacting") as progress:
-        working = compact_partitions(store, todo.work, time.time(), dry_run=dry_run, processes=jobs)
-        outcomes += progress.track(working, total=len(todo.work))
+    with progress_bar("compacting") as progress, engine_options.open("compact") as engine:
+        advance = partial(progress.advance, progress.add_task("compacting", total=len(todo.work)))
+        outcomes += compact_partitions(
+            store, todo.work, time.time(), dry_run=dry_run, engine=engine, advance=advance
+        )
+        at_least = list(_DONE_BY_WORKERS) if engine.repeated and not dry_run else []
     if not dry_run:
         _remember(store, outcomes, everything=partition_filter == PartitionFilter())
     summary = _summary(outcomes, time.monotonic() - started_s, dry_run)
+    summary.at_least = at_least
     if not dry_run:
         _record(store, summary, whole_lake=partition_filter == PartitionFilter())
     with finished_report():
@@ -129,11 +149,12 @@ def _summary(outcomes: list[CompactionResult], seconds: float, dry_run: bool) ->
 
 def _sentence(summary: CompactSummary) -> str:
     would = "would be " if summary.dry_run else ""
+    least = "at least " if summary.at_least else ""
     return (
         f"{summary.partitions:,} partitions, {summary.rows:,} candles: "
-        f"{summary.rewritten:,} {would}rewritten, "
+        f"{least}{summary.rewritten:,} {would}rewritten, "
         f"{summary.duplicates_removed:,} duplicates and {summary.files_removed:,} files {would}removed, "
-        f"{_mb(summary.bytes_before)} → {_mb(summary.bytes_after)} in {summary.seconds:.1f} s"
+        f"{least}{_mb(summary.bytes_before)} → {_mb(summary.bytes_after)} in {summary.seconds:.1f} s"
         f"{_folded_directories(summary)}{_left_out(summary)}"
     )
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from lakewriter.engines.child_process import die_with_parent
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.lake.compact import die_with_parent
 from lakewriter.web.page.questions import ReadName
 from lakewriter.without_pandas import without_pandas
 
