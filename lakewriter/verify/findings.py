@@ -118,6 +118,19 @@ class VerifyReport:
             self.unknown_candles += int(candles.unknown.any(axis=1).sum())
             self.unknown_columns |= unknown_columns(candles)
 
+    def merge(self, other: "VerifyReport") -> None:
+        """Add the counts and findings of another report, on other series. The first findings are kept."""
+        for key, counts in other.counts.items():
+            mine = self.counts_of(*key)
+            for name in FindingCounts.__struct_fields__:
+                setattr(mine, name, getattr(mine, name) + getattr(counts, name))
+        for finding in other.findings:
+            if self._findings_left[finding.check]:
+                self._findings_left[finding.check] -= 1
+                self.findings.append(finding)
+        self.unknown_candles += other.unknown_candles
+        self.unknown_columns |= other.unknown_columns
+
     @property
     def total(self) -> int:
         """The number of all findings."""

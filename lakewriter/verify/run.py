@@ -8,16 +8,19 @@ candles are kept for weeks and months, and a window of candles for jumps.
 in a journal are not checked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import groupby
 
 import msgspec
 
 from lakewriter.candle import int_column
 from lakewriter.candle_arrays import Columns, by_day, columns_of, concatenated
+from lakewriter.engines.engine import Engine, ignore
 from lakewriter.interval import DAY_MS, INTERVALS, Interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs
+from lakewriter.lake.open import open_in_worker
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import Partition
 from lakewriter.series import Series
@@ -62,6 +65,55 @@ def verify(
                 for series, partitions in of_symbol
             ]
             yield from _verify_symbol(store, verifiers, report, options)
+
+
+def symbols_of(store: LakeStore, selection: PartitionFilter) -> list[tuple[str, str]]:
+    """Return the markets and symbols that the selection has, sorted."""
+    return list(dict.fromkeys((each.market, each.symbol) for each in store.series(selection)))
+
+
+def verify_by_symbol(
+    store: LakeStore,
+    report: VerifyReport,
+    symbols: Iterable[tuple[str, str]],
+    selection: PartitionFilter,
+    options: VerifyOptions,
+    engine: Engine,
+    advance: Callable[[int], None] = ignore,
+) -> None:
+    """Check the symbols' partitions on an engine, and add findings to the report, as `verify` does.
+
+    A repeated task changes no count: only one of its reports is used, and a check changes nothing.
+
+    Args:
+        symbols: markets and symbols, as of `symbols_of`.
+        advance: is called with the number of symbols that are newly done.
+
+    Raises:
+        LakewriterError: if the engine fails, or a partition's files keep changing.
+    """
+    task = partial(_verify_symbols, store.uri, report.findings_max, selection, options)
+    for part in engine.map(task, symbols, chunk=1, advance=advance):
+        report.merge(part)
+
+
+def _verify_symbols(
+    uri: str,
+    findings_max: int,
+    selection: PartitionFilter,
+    options: VerifyOptions,
+    symbols: list[tuple[str, str]],
+) -> list[VerifyReport]:
+    """Check symbols in a worker process, which may be on another host; return a report for each."""
+    store = open_in_worker(uri)
+    reports = []
+    for market, symbol in symbols:
+        report = VerifyReport(findings_max)
+        chosen = msgspec.structs.replace(selection, markets=(market,), symbols=(symbol,))
+        for _ in verify(store, report, chosen, options):
+            pass
+        reports.append(report)
+    return reports
 
 
 class _SeriesVerifier:

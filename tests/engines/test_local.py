@@ -50,5 +50,8 @@ def test_streams():
 
 def test_killed():
     """A killed process ends the command with one line."""
-    with LocalEngine("test", 2) as engine, pytest.raises(LakewriterError, match="a worker process was killed"):
+    with (
+        LocalEngine("test", 2) as engine,
+        pytest.raises(LakewriterError, match="a worker process was killed"),
+    ):
         list(engine.map(killed, range(100), chunk=10))

@@ -4,19 +4,20 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from lakewriter.candle import to_table
 from lakewriter.cli import cli
+from lakewriter.engines.spark import SparkEngine
 from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.lake.compact import _compact_chunk
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from support.candles import stream_candle
-from support.lakes import write_foreign
+from support.lakes import add_foreign
 from support.running import run
 from support.spark import needs_spark
 
@@ -31,8 +32,10 @@ def lake(tmp_path: Path) -> Path:
         symbol = f"S{number:03d}USDT"
         for part in range(3):
             candles = [stream_candle(minute, symbol=symbol) for minute in range(10 * part, 10 * part + 20)]
-            write_foreign(store.root / partition_of(candles[0]).path / f"part-{part}.parquet", candles)
-    (store.root / partition_of(stream_candle(0, symbol="S007USDT")).path / "torn.parquet").write_bytes(b"torn")
+            add_foreign(store.root, candles, f"part-{part}.parquet")
+    (store.root / partition_of(stream_candle(0, symbol="S007USDT")).path / "torn.parquet").write_bytes(
+        b"torn"
+    )
     return store.root
 
 
@@ -53,7 +56,9 @@ def test_wrong_use(lake):
 @pytest.mark.parametrize("master", ["spark://127.0.0.1:9", "sc://127.0.0.1:9"])
 def test_unreachable(lake, master):
     """A master that does not listen is told at once, in one line."""
-    result = CliRunner().invoke(cli, ["compact", "--lake", str(lake), "--engine", "spark", "--master", master])
+    result = CliRunner().invoke(
+        cli, ["compact", "--lake", str(lake), "--engine", "spark", "--master", master]
+    )
     assert isinstance(result.exception, LakewriterError)
     assert result.exception.what == f"spark: {master} is not reachable: connection refused"
 
@@ -89,6 +94,29 @@ def test_same_lake(lake, tmp_path, spark_master):
     assert counts == same
     assert same["at_least"] == []
     assert same["duplicates_removed"] == 20 * PARTITIONS
+
+
+@needs_spark
+@pytest.mark.slow
+def test_same_findings(lake, spark_master):
+    """Spark, processes and one process find the same, in the same order."""
+    ours, pooled, theirs = (
+        CliRunner().invoke(cli, ["verify", "--json", "--max-findings", "7", "--lake", str(lake), *arguments])
+        for arguments in ([], ["--jobs", "2"], ["--engine", "spark", "--master", spark_master])
+    )
+    assert "findings" in str(ours.exception)
+    assert str(theirs.exception) == str(pooled.exception) == str(ours.exception)
+    assert theirs.stdout == pooled.stdout == ours.stdout
+
+
+@needs_spark
+@pytest.mark.slow
+def test_lake_that_executors_do_not_see(tmp_path, spark_master):
+    """A task's error is one line with the host, and no slice runs again."""
+    with SparkEngine("test", spark_master, {}) as engine:
+        task = partial(_compact_chunk, str(tmp_path / "absent"), 0.0, False)
+        with pytest.raises(LakewriterError, match=r"^test: on .*: lake: .*absent does not exist$"):
+            list(engine.map(task, [1], chunk=1))
 
 
 def hashes(root: Path) -> dict[str, str]:

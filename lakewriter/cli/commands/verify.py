@@ -13,6 +13,7 @@ from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.commands.verify_report import print_report
 from lakewriter.cli.connect import clients_of
+from lakewriter.cli.engine_options import EngineOptions, with_engine
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_check import check_matches, check_not_empty
 from lakewriter.cli.series_options import SeriesOptions, with_series_and_since
@@ -32,7 +33,7 @@ from lakewriter.verify.compare_published import Publisher, compare_published
 from lakewriter.verify.findings import LOCAL_CHECKS, Check, VerifyReport
 from lakewriter.verify.price_jumps import DEVIATIONS
 from lakewriter.verify.publishers import ArchivePublisher, RestPublisher
-from lakewriter.verify.run import VerifyOptions, verify
+from lakewriter.verify.run import VerifyOptions, symbols_of, verify, verify_by_symbol
 
 # Maximum number of printed findings of each check.
 FINDINGS_SHOWN = 20
@@ -81,6 +82,7 @@ _FOR_COMPACT = frozenset(("foreign", "writer"))
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object for each finding, and one with totals."
 )
+@with_engine
 @lake_option
 def command(
     series_options: SeriesOptions,
@@ -93,6 +95,7 @@ def command(
     jumps: float,
     max_findings: int,
     as_json: bool,
+    engine_options: EngineOptions,
     lake: str | None,
 ) -> None:
     """Check that the stored candles are right; lakewriter coverage checks for missing ones.
@@ -116,6 +119,9 @@ def command(
     Candles in a journal are not checked; with --against, neither are those that
     closed in the last ten minutes.
 
+    With --engine spark or --jobs, each symbol is checked as a whole by one process;
+    --against stays with this host.
+
     Exit 0 without a finding, else 1, repaired or not. Exit 1 also for an empty
     lake without a running recorder, and 2 if a filter matches no series in the
     lake. With --json the last line is an object whose only key is "totals".
@@ -125,6 +131,7 @@ def command(
     lakewriter verify --symbol BTCUSDT --since 2024-06-01 --check partition --check candle
     lakewriter verify --market spot --interval 1m --against archive --repair
     lakewriter verify --json --lake /srv/candles
+    lakewriter verify --engine spark --master spark://host:7077 --lake s3://bucket/candles
     """
     if repair and against is None:
         raise UsageError("--repair: needs --against", "--against archive --repair")
@@ -139,10 +146,7 @@ def command(
         check_proxies(endpoints(next(iter(MARKETS))))
         opening = publisher_of(against, store, endpoints)
         asyncio.run(compare_with(store, opening, partition_filter, report, repair=repair))
-    with progress_bar("verifying") as progress:
-        working = verify(store, report, partition_filter, options)
-        for _ in progress.track(working, total=_total(store, partition_filter, progress)):
-            pass
+    _verify(store, report, partition_filter, options, engine_options)
     print_report(report, as_json=as_json, repair=repair)
     if next(store.files(partition_filter), None) is None:
         check_not_empty("verify", store, partition_filter)
@@ -150,6 +154,25 @@ def command(
         raise LakewriterError(
             f"verify: {counted(report.total, 'finding')}", _next_command(report, against, repair=repair)
         )
+
+
+def _verify(
+    store: LakeStore,
+    report: VerifyReport,
+    partition_filter: PartitionFilter,
+    options: VerifyOptions,
+    engine_options: EngineOptions,
+) -> None:
+    """Check the lake in this process, or symbol by symbol on a chosen engine."""
+    with progress_bar("verifying") as progress, engine_options.open("verify") as engine:
+        if engine.is_distributed or (engine_options.jobs is not None and not store.is_remote):
+            symbols = symbols_of(store, partition_filter)
+            advance = partial(progress.advance, progress.add_task("verifying", total=len(symbols)))
+            verify_by_symbol(store, report, symbols, partition_filter, options, engine, advance)
+            return
+        working = verify(store, report, partition_filter, options)
+        for _ in progress.track(working, total=_total(store, partition_filter, progress)):
+            pass
 
 
 def _latest_ms(store: LakeStore) -> int:
