@@ -7,6 +7,7 @@
 #                TORTURE_ARGS='--lake s3' on an object store that is killed too
 # make two-recorders   five minutes of two recorders on one lake, killed at random;
 #                TWO_ARGS='--lake s3' does it on SeaweedFS, --gone loses a host for good
+# make cluster-test   a real Spark cluster, an executor killed at work, a Connect server; needs Java 17
 # make endure    twenty minutes of an exchange that does everything wrong
 # make history   years from an archive that lies, interrupted again and again
 # make fuzz   two hours of coverage-guided fuzzing of frames and journal lines
@@ -18,7 +19,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo unit test test-all torture two-recorders endure history fuzz check format docs bench clean
+.PHONY: demo unit test test-all torture two-recorders cluster-test endure history fuzz check format docs bench clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
@@ -37,6 +38,10 @@ torture: $(VENV)/.installed-dev
 
 two-recorders: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python -m crash.two_recorders $(TWO_ARGS)
+
+cluster-test: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pyspark[connect]>=4'
+	PYTHONPATH=tests $(BIN)/python -m crash.cluster $(CLUSTER_ARGS)
 
 endure: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python -m crash.endurance $(ENDURE_ARGS)
