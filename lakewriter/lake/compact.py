@@ -114,43 +114,52 @@ class CompactionPlan(NamedTuple):
 
 
 def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
-    """Return the partitions to compact. No candle file is opened.
+    """Return the whole plan of `planned_compactions`."""
+    plan = CompactionPlan([], [])
+    for each in planned_compactions(store, wanted):
+        if isinstance(each, CompactionResult):
+            plan.in_order.append(each)
+        else:
+            plan.work.append(each)
+    return plan
 
-    On an object store this takes the requests of the listing, and no other.
+
+def planned_compactions(
+    store: LakeStore, wanted: PartitionFilter = ALL
+) -> Iterator[PartitionDirs | CompactionResult]:
+    """Yield each partition to compact, and the result of each partition that needs no compaction.
+
+    No candle file is opened. On an object store this takes the requests of the listing, and no
+    other. The lake may be compacted meanwhile.
     """
     known = read_verified(store)
-    work, in_order = [], []
 
-    def in_order_as(found: PartitionDirs) -> VerifiedPartition | None:
-        """Return the earlier check of a partition, if it still holds."""
-        file = found.partition.file
-        checked = known.get(file)
+    def planned(found: PartitionDirs) -> PartitionDirs | CompactionResult:
+        checked = _still_verified(store, found, known.get(found.partition.file))
         if checked is None:
-            return None
-        if found.versions:
-            e_tag = strong_e_tag(found.versions.get(file, ""))
-            is_same = len(found.versions) == 1 and e_tag and e_tag == strong_e_tag(checked.version)
-            return checked if is_same else None
-        if list(_ours_to_see(store, found)) != [file]:
-            return None
-        return checked if store.storage.version(file) == checked.version else None
+            return found
+        size = checked.file_bytes
+        return CompactionResult(
+            found.partition, rows=checked.rows, bytes_before=size, bytes_after=size, version=checked.version
+        )
 
-    listed = list(store.partitions(wanted))
-    for found, checked in zip(listed, store.storage.in_parallel(in_order_as, listed), strict=True):
-        partition = found.partition
-        if checked is not None:
-            in_order.append(
-                CompactionResult(
-                    partition,
-                    rows=checked.rows,
-                    bytes_before=checked.file_bytes,
-                    bytes_after=checked.file_bytes,
-                    version=checked.version,
-                )
-            )
-        else:
-            work.append(found)
-    return CompactionPlan(work, in_order)
+    return store.storage.in_parallel(planned, store.partitions(wanted))
+
+
+def _still_verified(
+    store: LakeStore, found: PartitionDirs, checked: VerifiedPartition | None
+) -> VerifiedPartition | None:
+    """Return the earlier check of a partition, if it still holds."""
+    file = found.partition.file
+    if checked is None:
+        return None
+    if found.versions:
+        e_tag = strong_e_tag(found.versions.get(file, ""))
+        is_same = len(found.versions) == 1 and e_tag and e_tag == strong_e_tag(checked.version)
+        return checked if is_same else None
+    if list(_ours_to_see(store, found)) != [file]:
+        return None
+    return checked if store.storage.version(file) == checked.version else None
 
 
 def _ours_to_see(store: LakeStore, item: PartitionDirs) -> Iterator[str]:
@@ -429,22 +438,52 @@ def read_verified(store: LakeStore) -> dict[str, VerifiedPartition]:
         return {}
 
 
-def write_verified(store: LakeStore, outcomes: list[CompactionResult], *, everything: bool) -> None:
-    """Write the verified partitions, for the next run.
+def write_verified(store: LakeStore, outcomes: Iterable[CompactionResult], *, everything: bool) -> None:
+    """Write the verified partitions, for the next run; see `VerifiedList`."""
+    verified = VerifiedList(store, everything=everything)
+    for outcome in outcomes:
+        verified.add(outcome)
+    verified.write()
+
+
+class VerifiedList:
+    """The verified partitions of a run, kept as encoded bytes: some 130 for each.
 
     Args:
-        everything: whether the outcomes are of all partitions. Otherwise the entries
+        everything: whether the outcomes will be of all partitions. Otherwise the entries
             of other partitions are kept.
-
-    Crash: the old file or the new one is there, whole; either is right, since an
-    entry holds only for its version.
     """
-    known = {} if everything else read_verified(store)
-    for outcome in outcomes:
+
+    def __init__(self, store: LakeStore, *, everything: bool) -> None:
+        self._store = store
+        self._others = {} if everything else read_verified(store)
+        self._encoded = bytearray()
+
+    def add(self, outcome: CompactionResult) -> None:
+        """Add a partition, if its outcome has a version."""
         if outcome.version:
-            known[outcome.partition.file] = VerifiedPartition(
-                outcome.version, outcome.rows, outcome.bytes_after
+            self._others.pop(outcome.partition.file, None)
+            self._append(
+                outcome.partition.file,
+                VerifiedPartition(outcome.version, outcome.rows, outcome.bytes_after),
             )
-    state = store.state_dir / STATE_DIRECTORY
-    state.mkdir(exist_ok=True)
-    write_durably(state / VERIFIED_NAME, msgspec.json.encode(known))
+
+    def _append(self, file: str, verified: VerifiedPartition) -> None:
+        # One object of JSON with one key, without its braces.
+        self._encoded += msgspec.json.encode({file: verified})[1:-1] + b","
+
+    def write(self) -> None:
+        """Replace the file.
+
+        Raises:
+            OSError: if the disk refuses.
+
+        Crash: the old file or the new one is there, whole; either is right, since an
+        entry holds only for its version.
+        """
+        for file, verified in self._others.items():
+            self._append(file, verified)
+        self._others = {}
+        state = self._store.state_dir / STATE_DIRECTORY
+        state.mkdir(exist_ok=True)
+        write_durably(state / VERIFIED_NAME, b"{" + bytes(self._encoded[:-1]) + b"}")

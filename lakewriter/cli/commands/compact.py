@@ -1,6 +1,7 @@
 """`lakewriter compact`, which folds every partition into its one file."""
 
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import click
@@ -15,13 +16,14 @@ from lakewriter.clock import present_ms
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.compact import (
     CompactionResult,
+    VerifiedList,
     compact_partitions,
-    plan_compaction,
+    planned_compactions,
     sweep_state,
-    write_verified,
 )
 from lakewriter.lake.compaction_record import CompactionRecord, write_compaction_record
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.open import open_to_change
 from lakewriter.lake.partition_filter import PartitionFilter
 
@@ -88,28 +90,83 @@ def command(
     started_s = time.monotonic()
     if not dry_run:
         sweep_state(store, time.time())
-    todo = plan_compaction(store, partition_filter)
-    outcomes = list(todo.in_order)
+    whole_lake = partition_filter == PartitionFilter()
+    tally = _Tally(VerifiedList(store, everything=whole_lake), CompactSummary(dry_run=dry_run))
     with progress_bar("compacting") as progress, engine_options.open("compact") as engine:
-        advance = partial(progress.advance, progress.add_task("compacting", total=len(todo.work)))
-        outcomes += compact_partitions(
-            store, todo.work, time.time(), dry_run=dry_run, engine=engine, advance=advance
-        )
-        at_least = list(_DONE_BY_WORKERS) if engine.repeated and not dry_run else []
+        total = None if progress.disable or store.is_remote else _count(store, partition_filter)
+        advance = partial(progress.advance, progress.add_task("compacting", total=total))
+
+        def work() -> Iterator[PartitionDirs]:
+            for planned in planned_compactions(store, partition_filter):
+                if isinstance(planned, CompactionResult):
+                    tally.add(planned)
+                    advance(1)
+                else:
+                    yield planned
+
+        for outcome in compact_partitions(
+            store, work(), time.time(), dry_run=dry_run, engine=engine, advance=advance
+        ):
+            tally.add(outcome)
+        if engine.repeated and not dry_run:
+            tally.summary.at_least = list(_DONE_BY_WORKERS)
     if not dry_run:
-        _remember(store, outcomes, everything=partition_filter == PartitionFilter())
-    summary = _summary(outcomes, time.monotonic() - started_s, dry_run)
-    summary.at_least = at_least
+        _remember(tally.verified)
+    summary = tally.summary
+    summary.seconds = round(time.monotonic() - started_s, 3)
     if not dry_run:
-        _record(store, summary, whole_lake=partition_filter == PartitionFilter())
+        _record(store, summary, whole_lake=whole_lake)
     with finished_report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
-    _report_failures([outcome for outcome in outcomes if outcome.error])
+    _report_failures(tally.errors, tally.hint)
 
 
-def _remember(store: LakeStore, outcomes: list[CompactionResult], *, everything: bool) -> None:
+class _Tally:
+    """The sums over the partitions, one by one: a lake may have more than fit into memory.
+
+    Args:
+        verified: gets the partitions that need no compaction afterwards.
+        summary: gets the sums.
+
+    Attributes:
+        errors: why partitions were left as they are.
+        hint: the remedy of the first error.
+    """
+
+    def __init__(self, verified: VerifiedList, summary: CompactSummary) -> None:
+        self.verified = verified
+        self.summary = summary
+        self.errors: list[str] = []
+        self.hint = ""
+
+    def add(self, outcome: CompactionResult) -> None:
+        """Add the outcome of one partition."""
+        self.verified.add(outcome)
+        sums = self.summary
+        sums.partitions += 1
+        sums.rewritten += outcome.rewritten
+        sums.rows += outcome.rows
+        sums.duplicates_removed += outcome.duplicates_removed
+        sums.rows_disputed += outcome.disputed
+        sums.rows_not_closed += outcome.not_closed
+        sums.files_removed += len(outcome.files_removed)
+        sums.directories_removed += outcome.directories_removed
+        sums.bytes_before += outcome.bytes_before
+        sums.bytes_after += outcome.bytes_after
+        if outcome.error:
+            sums.failed += 1
+            self.hint = self.hint or outcome.hint
+            self.errors.append(outcome.error)
+
+
+def _count(store: LakeStore, partition_filter: PartitionFilter) -> int:
+    """Return the number of partitions, for the progress bar."""
+    return sum(1 for _ in store.partitions(partition_filter))
+
+
+def _remember(verified: VerifiedList) -> None:
     try:
-        write_verified(store, outcomes, everything=everything)
+        verified.write()
     except OSError as error:
         # Without the list the next run is only slower.
         click.echo(f"lakewriter: cannot save the list of compacted partitions: {error.strerror}", err=True)
@@ -127,24 +184,6 @@ def _record(store: LakeStore, summary: CompactSummary, *, whole_lake: bool) -> N
         write_compaction_record(store, record)
     except OSError as error:
         click.echo(f"lakewriter: cannot save the record of this compaction: {error.strerror}", err=True)
-
-
-def _summary(outcomes: list[CompactionResult], seconds: float, dry_run: bool) -> CompactSummary:
-    return CompactSummary(
-        partitions=len(outcomes),
-        rewritten=sum(outcome.rewritten for outcome in outcomes),
-        rows=sum(outcome.rows for outcome in outcomes),
-        duplicates_removed=sum(outcome.duplicates_removed for outcome in outcomes),
-        rows_disputed=sum(outcome.disputed for outcome in outcomes),
-        rows_not_closed=sum(outcome.not_closed for outcome in outcomes),
-        files_removed=sum(len(outcome.files_removed) for outcome in outcomes),
-        directories_removed=sum(outcome.directories_removed for outcome in outcomes),
-        bytes_before=sum(outcome.bytes_before for outcome in outcomes),
-        bytes_after=sum(outcome.bytes_after for outcome in outcomes),
-        seconds=round(seconds, 3),
-        failed=sum(bool(outcome.error) for outcome in outcomes),
-        dry_run=dry_run,
-    )
 
 
 def _sentence(summary: CompactSummary) -> str:
@@ -190,9 +229,9 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.1f} kB"
 
 
-def _report_failures(failures: list[CompactionResult]) -> None:
-    if not failures:
+def _report_failures(errors: list[str], hint: str) -> None:
+    if not errors:
         return
-    print_errors([outcome.error for outcome in failures])
-    partitions = "1 partition" if len(failures) == 1 else f"{len(failures)} partitions"
-    raise LakewriterError(f"compact: files of {partitions} are unchanged", failures[0].hint)
+    print_errors(errors)
+    partitions = "1 partition" if len(errors) == 1 else f"{len(errors)} partitions"
+    raise LakewriterError(f"compact: files of {partitions} are unchanged", hint)
