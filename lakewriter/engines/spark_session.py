@@ -172,7 +172,7 @@ class _ClassicSession:
         self._context = SparkContext._active_spark_context
         if self._context is None:
             self._start(master, options)
-        self.spark = SparkSession(self._context)
+        self.spark = SparkSession.getActiveSession() or SparkSession(self._context)
 
     def _start(self, master: str, options: Mapping[str, str]) -> None:
         from pyspark import SparkConf, SparkContext  # noqa: PLC0415 - of an extra

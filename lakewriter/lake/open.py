@@ -86,7 +86,14 @@ def open_in_worker(uri: str) -> LakeStore:
     Raises:
         LakeError: if this host does not see the lake.
     """
-    return _open_remote(uri) if "://" in uri else LakeStore.open(uri)
+    if "://" in uri:
+        return _open_remote(uri)
+    try:
+        return LakeStore.open(uri)
+    except LakeError as error:
+        raise LakeError(
+            error.what, "every worker must see the lake: on an object store, or at the same path"
+        ) from None
 
 
 def create_lake(uri: str, created_by: str) -> LakeStore:

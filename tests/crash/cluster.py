@@ -26,7 +26,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from support.candles import stream_candle
 from support.ports import free_ports
-from support.spark import spark_is_absent
+from support.spark_session import spark_is_absent
 
 LOOPBACK = "127.0.0.1"
 

@@ -19,7 +19,7 @@ from lakewriter.partition import partition_of
 from support.candles import stream_candle
 from support.lakes import add_foreign
 from support.running import run
-from support.spark import needs_spark
+from support.spark_session import MASTER, needs_spark
 
 PARTITIONS = 120
 
@@ -77,13 +77,13 @@ def test_no_java(lake):
 
 @needs_spark
 @pytest.mark.slow
-def test_same_lake(lake, tmp_path, spark_master):
+def test_same_lake(lake, tmp_path, spark):
     """Spark makes the lake of the local engine, byte for byte, and reports the same."""
     other = tmp_path / "other"
     shutil.copytree(lake, other)
     ours, theirs = (
         CliRunner().invoke(cli, ["compact", "--json", "--lake", str(root), *arguments])
-        for root, arguments in ((lake, []), (other, ["--engine", "spark", "--master", spark_master]))
+        for root, arguments in ((lake, []), (other, ["--engine", "spark", "--master", MASTER]))
     )
     assert str(theirs.exception) == str(ours.exception) == "compact: files of 1 partition are unchanged"
     assert hashes(lake) == hashes(other)
@@ -98,11 +98,11 @@ def test_same_lake(lake, tmp_path, spark_master):
 
 @needs_spark
 @pytest.mark.slow
-def test_same_findings(lake, spark_master):
+def test_same_findings(lake, spark):
     """Spark, processes and one process find the same, in the same order."""
     ours, pooled, theirs = (
         CliRunner().invoke(cli, ["verify", "--json", "--max-findings", "7", "--lake", str(lake), *arguments])
-        for arguments in ([], ["--jobs", "2"], ["--engine", "spark", "--master", spark_master])
+        for arguments in ([], ["--jobs", "2"], ["--engine", "spark", "--master", MASTER])
     )
     assert "findings" in str(ours.exception)
     assert str(theirs.exception) == str(pooled.exception) == str(ours.exception)
@@ -111,11 +111,11 @@ def test_same_findings(lake, spark_master):
 
 @needs_spark
 @pytest.mark.slow
-def test_lake_that_executors_do_not_see(tmp_path, spark_master):
+def test_lake_that_executors_do_not_see(tmp_path, spark):
     """A task's error is one line with the host, and no slice runs again."""
-    with SparkEngine("test", spark_master, {}) as engine:
+    with SparkEngine("test", MASTER, {}) as engine:
         task = partial(_compact_chunk, str(tmp_path / "absent"), 0.0, False)
-        with pytest.raises(LakewriterError, match=r"^test: on .*: lake: .*absent does not exist$"):
+        with pytest.raises(LakewriterError, match=r"^test: on .*: lake: .*absent does not exist\n"):
             list(engine.map(task, [1], chunk=1))
 
 
