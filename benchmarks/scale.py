@@ -371,7 +371,6 @@ def limits_table() -> str:
     """The first limits that are met, with the number of symbols at which."""
     files_all, files = (partitions(each) / SYMBOLS for each in (ALL, WITHOUT_SECONDS))
     record = max(costs()[each]["record_partition_bytes"] for each in ALL)
-    plan_bytes = max(costs()[each]["plan_partition_bytes"] for each in ALL)
     flush_s = FLUSH_CANDLES / SYMBOLS
     merge_s = SYMBOLS * costs()["1s"]["merge_partition_cpu_s"] / 2
     puts_month = SYMBOLS * 30 * 86_400 / flush_s
@@ -398,14 +397,6 @@ def limits_table() -> str:
                 f"÷ {record:.0f} bytes = {number(known)} partitions. Then each run reads each file"
             ),
             f"{number(known / files_all)} symbols, {number(known / files)} without 1s",
-        ],
-        [
-            "memory of a compaction's plan",
-            (
-                f"{number(partitions(ALL))} × {plan_bytes:.0f} bytes = "
-                f"{size_of(partitions(ALL) * plan_bytes)}, on one machine"
-            ),
-            f"{number(1e9 / plan_bytes / files_all)} symbols a GB",
         ],
         [
             "inodes",

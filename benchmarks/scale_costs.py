@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -144,11 +143,7 @@ def measure(url: str, scratch: Path, interval: str) -> dict[str, float]:
     assert sum(each.rewritten for each in outcomes) == folded
     write_verified(store, outcomes, everything=True)
     unchanged_s = cpu_s(lambda: plan_compaction(store))
-    tracemalloc.start()
-    plan = plan_compaction(store)
-    plan_bytes = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert len(plan.in_order) == len(paths)
+    assert len(plan_compaction(store).in_order) == len(paths)
     record_bytes = (store.state_dir / STATE_DIRECTORY / VERIFIED_NAME).stat().st_size
     merge_s = cpu_s_of_merges(store)
     files = large["files"] - small["files"]
@@ -167,7 +162,6 @@ def measure(url: str, scratch: Path, interval: str) -> dict[str, float]:
         "fold_partition_cpu_s": round(fold_s / folded, 6),
         "merge_partition_cpu_s": round(merge_s, 6),
         "unchanged_partition_cpu_s": round(unchanged_s / len(paths), 7),
-        "plan_partition_bytes": round(plan_bytes / len(paths)),
         "record_partition_bytes": round(record_bytes / len(paths)),
     }
 

@@ -59,7 +59,7 @@ _NAMED_MAX = 20
 PartitionRows = list[tuple[Partition, pa.Table]]
 
 
-class _FileGroup:
+class FileGroup:
     """Files that are merged together: either those of one partition, or a single file.
 
     Args:
@@ -94,6 +94,7 @@ class FileImport:
         progress: counters to update.
         on_file_done: called for each file that is in the lake or given up.
         clock: the source of the candles' receive time.
+        downloads: the number of concurrent downloads.
 
     Attributes:
         given_up: the ranges of unusable files, by series.
@@ -106,7 +107,9 @@ class FileImport:
         progress: Progress,
         on_file_done: Callable[[PlannedFile], Awaitable[None]],
         clock: Clock,
+        downloads: int = DOWNLOADS,
     ) -> None:
+        self._downloads = downloads
         self.given_up: dict[Series, list[Range]] = {}
         self._store = store
         self._archive = archive
@@ -116,20 +119,20 @@ class FileImport:
         self._refusals = 0
         self._pending_bytes = 0
         self._pending_changed = asyncio.Condition()
-        self._read_groups: asyncio.Queue[_FileGroup] = asyncio.Queue(READ_GROUPS_MAX)
+        self._read_groups: asyncio.Queue[FileGroup] = asyncio.Queue(READ_GROUPS_MAX)
 
-    async def run(self, files: Iterator[PlannedFile], downloads: int = DOWNLOADS) -> None:
+    async def run(self, files: Iterator[PlannedFile]) -> None:
         """Import all files; return when each is in the lake or given up."""
         async with asyncio.TaskGroup() as tasks:
             merging = tasks.create_task(self._merge_all())
-            todo = ((planned, group) for group in _groups(files) for planned in group.planned)
+            todo = ((planned, group) for group in file_groups(files) for planned in group.planned)
             async with asyncio.TaskGroup() as downloading:
-                for _ in range(downloads):
+                for _ in range(self._downloads):
                     downloading.create_task(self._download(todo))
             await self._read_groups.join()
             merging.cancel()
 
-    async def _download(self, todo: Iterator[tuple[PlannedFile, _FileGroup]]) -> None:
+    async def _download(self, todo: Iterator[tuple[PlannedFile, FileGroup]]) -> None:
         for planned, group in todo:
             self._progress.current = planned.file.name
             await self._reserve(planned.bytes)
@@ -220,7 +223,7 @@ class FileImport:
             log.warning("%s; its candles are fetched from REST", error)
 
 
-def _groups(files: Iterable[PlannedFile]) -> Iterator[_FileGroup]:
+def file_groups(files: Iterable[PlannedFile]) -> Iterator[FileGroup]:
     """Yield files in groups that are merged together.
 
     Args:
@@ -233,7 +236,7 @@ def _groups(files: Iterable[PlannedFile]) -> Iterator[_FileGroup]:
         return first, 0 if planned.file.stop_ms <= first.stop_ms else planned.file.start_ms
 
     for _, planned in groupby(files, partition):
-        yield _FileGroup(list(planned))
+        yield FileGroup(list(planned))
 
 
 def read_zip(data: bytes, planned: PlannedFile, recv_us: int) -> PartitionRows:

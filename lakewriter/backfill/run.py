@@ -6,13 +6,14 @@ backfill plans again and continues.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from lakewriter.backfill.archive_import import FileImport
 from lakewriter.backfill.plan import PlannedFile, SeriesPlan
 from lakewriter.backfill.planner import BackfillOptions, BackfillPlan, Planner
 from lakewriter.backfill.progress import Progress
 from lakewriter.backfill.rest_fill import RestFill
+from lakewriter.backfill.spread_import import SpreadImport, Workers
 from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
@@ -35,6 +36,7 @@ class Backfill:
         clients: the clients of the markets.
         options: the user's options.
         clock: the machine's clock.
+        workers: import the archive's files; None to import them in this process.
 
     Attributes:
         progress: the counters of `run`.
@@ -47,8 +49,10 @@ class Backfill:
         *,
         options: BackfillOptions,
         clock: Clock,
+        workers: Workers | None = None,
     ) -> None:
         self.progress = Progress()
+        self._workers = workers
         self._store = store
         self._clients = clients
         self._options = options
@@ -95,9 +99,7 @@ class Backfill:
         for each in plan.series:
             if not each.file_count:
                 planned_by_market[each.series.market].put_nowait(each)
-        file_import = FileImport(
-            self._store, lambda name: self._clients[name].archive, self.progress, file_done, self._clock
-        )
+        file_import = self._file_import(file_done)
         rest_fill = RestFill(
             self._store, ledger, self._planner.settled, file_import.given_up, self.progress, own_journal
         )
@@ -111,11 +113,23 @@ class Backfill:
                 ]
                 if own_journal:
                     helpers.append(tasks.create_task(_save_regularly(ledger)))
-                await file_import.run(files, self._options.downloads)
+                await file_import.run(files)
                 for queue in planned_by_market.values():
                     await queue.join()
                 for task in helpers:
                     task.cancel()
+
+    def _file_import(self, file_done: Callable[[PlannedFile], Awaitable[None]]) -> FileImport | SpreadImport:
+        if self._workers is not None:
+            return SpreadImport(*self._workers, self.progress, file_done)
+        return FileImport(
+            self._store,
+            lambda name: self._clients[name].archive,
+            self.progress,
+            file_done,
+            self._clock,
+            self._options.downloads,
+        )
 
     async def _finish(self, planned: "asyncio.Queue[SeriesPlan]", rest_fill: RestFill) -> None:
         while True:

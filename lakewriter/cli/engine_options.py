@@ -18,6 +18,16 @@ class EngineOptions(NamedTuple):
     spark_conf: tuple[str, ...]
     jobs: int | None
 
+    def open_workers(self, command: str) -> Engine | None:
+        """Return the engine, which the caller enters; None for work in this process alone.
+
+        Raises:
+            UsageError, LakewriterError: as `open`.
+        """
+        in_process = self.engine == "local" and self.jobs in (None, 1)
+        engine = self.open(command)  # also checks the options
+        return None if in_process else engine
+
     def open(self, command: str) -> Engine:
         """Return the engine, which the caller enters.
 
@@ -52,10 +62,13 @@ def _name_and_value(text: str) -> tuple[str, str]:
     return name, value
 
 
-def with_engine(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_engine(function: Callable[..., Any], *, jobs_default: str = "one per core") -> Callable[..., Any]:
     """Add the options that choose an engine.
 
     The command takes them as the keyword argument `engine_options`.
+
+    Args:
+        jobs_default: the number of processes without `--jobs`, in words.
     """
 
     @functools.wraps(function)
@@ -66,7 +79,7 @@ def with_engine(function: Callable[..., Any]) -> Callable[..., Any]:
 
     for option in (
         click.option(
-            "--jobs", type=click.IntRange(1, 64), metavar="N", help="Processes.  [default: one per core]"
+            "--jobs", type=click.IntRange(1, 64), metavar="N", help=f"Processes.  [default: {jobs_default}]"
         ),
         click.option(
             "--spark-conf", multiple=True, metavar="NAME=VALUE", help="Configuration of Spark; repeatable."

@@ -7,6 +7,7 @@ merged like any other rows. Better rows are never overwritten, and importing a f
 changes nothing.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,15 +17,17 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.errors import LakewriterError, UsageError, os_error_text
 from lakewriter.evidence.choice import OtherSeriesError
 from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.file_candles import FileCandles, LeftOut, read_candles
 from lakewriter.importer.file_table import FOUND_SUFFIXES
 from lakewriter.interruptible import result_of
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore, Merged
+from lakewriter.lake.open import open_in_worker
 from lakewriter.partition import Partition, split_by_partition
 from lakewriter.series import Series
+from lakewriter.without_pandas import without_pandas
 
 # The maximum files of one merge. A file can have a single row.
 BATCH_FILES_MAX = 512
@@ -84,6 +87,18 @@ class ImportJob(NamedTuple):
     doubt_last: bool = False
 
 
+class ImportPlace(NamedTuple):
+    """The lake and the files, as each worker reaches them.
+
+    Args:
+        uri: the lake; None only checks the files.
+        directory: the directory at which relative paths start.
+    """
+
+    uri: str | None
+    directory: str
+
+
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
     """Yield the files to import, sorted: named files, and all files with a known suffix below directories.
 
@@ -126,6 +141,28 @@ def import_files(store: LakeStore, paths: Iterable[Path], job: ImportJob) -> Ite
         else:
             batch.append(file)
     yield from _merge(store, batch)
+
+
+def import_in_worker(place: ImportPlace, job: ImportJob, paths: list[Path]) -> list[FileResult]:
+    """Import files into a lake, or only check them, in a worker process; return their results in order.
+
+    A worker may import files again, also at once with another one: the second import changes
+    nothing. Only its counts of changes differ.
+
+    Raises:
+        LakewriterError: if this host does not see the lake or the directory.
+    """
+    try:
+        # A file's name and its directories count, so relative paths stay as they are.
+        inside = contextlib.chdir(place.directory)
+        with without_pandas(), inside:
+            if place.uri is None:
+                return list(check_files(paths, job))
+            return list(import_files(open_in_worker(place.uri), paths, job))
+    except OSError as error:
+        raise LakewriterError(
+            f"import: {os_error_text(error)}", "each worker must see the files at the same path"
+        ) from None
 
 
 class _FileToMerge:

@@ -55,6 +55,7 @@ def test_json(tmp_path, archive):
                 "rows_bad": 0,
             },
             "dry_run": False,
+            "at_least": [],
         }
     assert [row[:2] for row in plain_rows(tmp_path / "lake")] == [
         ("coin_futures", "BTCUSD_PERP"),

@@ -10,8 +10,11 @@ import aiohttp
 from lakewriter.backfill.planner import BackfillOptions, BackfillPlan
 from lakewriter.backfill.progress import Progress
 from lakewriter.backfill.run import Backfill
+from lakewriter.backfill.spread_import import Workers
+from lakewriter.backfill.worker_import import WorkerJob, this_process
 from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
+from lakewriter.engines.engine import Engine
 from lakewriter.lake.gaps.ledger import save
 from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.journal import create_journal
@@ -54,6 +57,7 @@ async def run_backfill(
     options: BackfillOptions,
     until: Callable[[Progress], bool] = lambda _: False,
     endpoints: Callable[[Market], Market] = lambda market: market,
+    engine: Engine | None = None,
 ) -> Filled:
     """Run a backfill to its end, or stop it at a condition, as by Ctrl-C."""
     store = LakeStore.create(str(lake), "test")
@@ -65,7 +69,11 @@ async def run_backfill(
             clients = MarketClients(
                 lambda name: endpoints(served_at(MARKETS[name], sandbox.url)), session, clock
             )
-            backfill = Backfill(store, clients, options=options, clock=clock)
+            markets = {name: endpoints(served_at(MARKETS[name], sandbox.url)) for name in MARKETS}
+            workers = (
+                None if engine is None else Workers(engine, WorkerJob(store.uri, markets, 4, this_process()))
+            )
+            backfill = Backfill(store, clients, options=options, clock=clock, workers=workers)
             plan = await backfill.plan(map(parse_subscription, subscriptions))
             running = asyncio.create_task(backfill.run(plan, ledger, journal.directory.name))
             while not running.done() and not until(backfill.progress):

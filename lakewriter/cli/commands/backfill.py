@@ -1,6 +1,7 @@
 """`lakewriter backfill`, which fetches history from the first candle up to the recording."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -13,9 +14,12 @@ from lakewriter import __version__
 from lakewriter.backfill.archive_import import DOWNLOADS
 from lakewriter.backfill.planner import BackfillOptions
 from lakewriter.backfill.run import Backfill
+from lakewriter.backfill.spread_import import Workers
+from lakewriter.backfill.worker_import import WORKER_DOWNLOADS, WorkerJob, this_process
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.commands.backfill_report import (
+    DONE_BY_WORKERS,
     BackfillReport,
     print_plan,
     print_report,
@@ -24,6 +28,7 @@ from lakewriter.cli.commands.backfill_report import (
     summary_of,
 )
 from lakewriter.cli.connect import clients_of
+from lakewriter.cli.engine_options import EngineOptions, with_engine
 from lakewriter.cli.moment import parse_day
 from lakewriter.cli.progress_bar import ConsoleHandler
 from lakewriter.cli.series_options import begin_ms
@@ -32,6 +37,7 @@ from lakewriter.cli.subscription_options import exchange_option, subscriptions_a
 from lakewriter.cli.terminal import finished_report, log_to_stderr, stderr_is_terminal
 from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config
+from lakewriter.engines.engine import Engine
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.file_candles import series_by_name
@@ -79,9 +85,7 @@ DOWNLOADS_MAX = 64
 @click.option(
     "--downloads",
     type=click.IntRange(1, DOWNLOADS_MAX),
-    default=DOWNLOADS,
-    show_default=True,
-    help="Files fetched at once.",
+    help=f"Files fetched at once; with workers, by each one.  [default: {DOWNLOADS}; {WORKER_DOWNLOADS} by each worker]",
 )
 @click.option(
     "--all-symbols-ever", is_flag=True, help="Globs also match delisted symbols, which only the archive has."
@@ -99,6 +103,7 @@ DOWNLOADS_MAX = 64
     help="Request weight for REST in a minute.  [default: three eighths of the exchange's limit]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+@partial(with_engine, jobs_default="1")
 @lake_option
 def command(
     subscriptions: tuple[str, ...],
@@ -109,11 +114,12 @@ def command(
     dry_run: bool,
     as_json: bool,
     files: str,
-    downloads: int,
+    downloads: int | None,
     all_symbols_ever: bool,
     from_dir: Path | None,
     max_weight: int | None,
     quiet: bool,
+    engine_options: EngineOptions,
     lake: str | None,
 ) -> None:
     """Fetch missing candles from the exchange's archive and by REST.
@@ -126,6 +132,7 @@ def command(
     lakewriter backfill spot:BTCUSDT:1m --since 2017-08-17
     lakewriter backfill 'usdt_futures:*USDT:1m,1h' --since 2024-01-01 --dry-run
     lakewriter backfill 'spot:*:1d' --all-symbols-ever
+    lakewriter backfill 'spot:*USDT:1m' --engine spark --master spark://host:7077
     """
     config = find_config(config_path) or Config()
     subscribed = [parse_subscription(text) for text in subscriptions] or config.parsed_subscriptions()
@@ -137,7 +144,7 @@ def command(
         since_ms=begin_ms(parse_day(since, "--since")),
         until_ms=None if until is None else (begin_ms(parse_day(until, "--until")) or 0) + DAY_MS,
         files=files,  # type: ignore[arg-type]
-        downloads=downloads,
+        downloads=downloads or DOWNLOADS,
         delisted=all_symbols_ever,
     )
     if options.since_ms is not None and options.until_ms is not None and options.since_ms >= options.until_ms:
@@ -157,6 +164,8 @@ def command(
         max_weight=max_weight,
         quiet=quiet,
         as_json=as_json,
+        engine=engine_options.open_workers("backfill"),
+        worker_downloads=downloads or WORKER_DOWNLOADS,
     )
     try:
         done = asyncio.run(_run_until_stopped(job.plan_only() if dry_run else job.run()))
@@ -198,7 +207,11 @@ class _Job:
         max_weight: int | None,
         quiet: bool,
         as_json: bool,
+        engine: Engine | None,
+        worker_downloads: int,
     ) -> None:
+        self._engine = engine
+        self._worker_downloads = worker_downloads
         self._uri = uri
         self._endpoints = endpoints
         self._subscriptions = subscriptions
@@ -232,14 +245,15 @@ class _Job:
             async with Network() as session:
                 if self._from_dir is not None:
                     await self._import(store, self._from_dir)
-                backfill = self._backfill(store, session)
+                backfill = self._backfill(store, session, self._workers(store))
                 plan = await backfill.plan(self._subscriptions)
                 log.info("%s", summary_of(plan))
                 following = asyncio.create_task(
                     show_progress(plan, backfill.progress, lines.console if lines else None)
                 )
                 try:
-                    await backfill.run(plan, ledger, journal.directory.name)
+                    with self._engine or contextlib.nullcontext():
+                        await backfill.run(plan, ledger, journal.directory.name)
                 finally:
                     following.cancel()
                     await asyncio.gather(following, return_exceptions=True)
@@ -249,6 +263,8 @@ class _Job:
             await asyncio.to_thread(publish, store)
             journal.close()
         done = report_of(plan, backfill.progress, self._clock.monotonic_s() - began_s)
+        if self._engine is not None and self._engine.repeated:
+            done.at_least = list(DONE_BY_WORKERS)
         with finished_report():
             print_report(done, as_json=self._as_json)
         return done
@@ -283,8 +299,16 @@ class _Job:
             return None
         return any(subscription.covers(*series) for subscription in self._subscriptions)
 
-    def _backfill(self, store: LakeStore, session: Network) -> Backfill:
+    def _workers(self, store: LakeStore) -> Workers | None:
+        """Return the workers that import the archive's files; None without an engine."""
+        if self._engine is None:
+            return None
+        names = {subscription.market for subscription in self._subscriptions}
+        markets = {name: self._endpoints(name) for name in names}
+        return Workers(self._engine, WorkerJob(store.uri, markets, self._worker_downloads, this_process()))
+
+    def _backfill(self, store: LakeStore, session: Network, workers: Workers | None = None) -> Backfill:
         clients = clients_of(
             store.state_dir, self._endpoints, session, self._clock, max_weight=self._max_weight
         )
-        return Backfill(store, clients, options=self._options, clock=self._clock)
+        return Backfill(store, clients, options=self._options, clock=self._clock, workers=workers)

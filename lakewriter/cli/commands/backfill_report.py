@@ -26,8 +26,17 @@ SERIES_SHOWN_MAX = 50
 _UNKNOWN_SHOWN_MAX = 5
 
 
+# Counts of what workers did. The other fields follow from the plan, the files and the lake.
+DONE_BY_WORKERS = ("corrections", "retried")
+
+
 class BackfillReport(msgspec.Struct):
-    """The output of `--json` after a backfill."""
+    """The output of `--json` after a backfill.
+
+    Args:
+        at_least: the names of the fields that are lower bounds, because a worker was lost. The
+            lake and the other fields are right.
+    """
 
     series: int = 0
     candles_from_archive: int = 0
@@ -45,6 +54,7 @@ class BackfillReport(msgspec.Struct):
     partitions_failed: int = 0
     series_unreadable: int = 0
     seconds: float = 0.0
+    at_least: list[str] = []
 
     @property
     def problem(self) -> str:
@@ -152,7 +162,8 @@ def print_report(report: BackfillReport, *, as_json: bool) -> None:
         return
     print(
         f"{report.series:,} series: {report.candles_from_archive:,} candles of {report.files:,} files, "
-        f"{report.candles_from_rest:,} by REST, {report.corrections:,} corrected, "
+        f"{report.candles_from_rest:,} by REST, "
+        f"{'at least ' if report.at_least else ''}{report.corrections:,} corrected, "
         f"{report.explained:,} explained in {report.seconds:.1f} s"
     )
     if report.files_refused:

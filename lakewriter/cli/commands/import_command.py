@@ -1,6 +1,9 @@
 """`lakewriter import`, which imports files of candles into the lake."""
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -10,13 +13,24 @@ import msgspec
 from lakewriter import __version__
 from lakewriter.candle import Source
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.engine_options import EngineOptions, with_engine
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.terminal import finished_report, print_errors
 from lakewriter.clock import present_ms
+from lakewriter.engines.engine import Engine
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import ImportOptions
-from lakewriter.importer.import_files import FileResult, ImportJob, check_files, find_files, import_files
+from lakewriter.importer.import_files import (
+    FileResult,
+    ImportJob,
+    ImportPlace,
+    check_files,
+    find_files,
+    import_files,
+    import_in_worker,
+)
 from lakewriter.interval import parse_interval
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import create_lake
 from lakewriter.market import MARKETS, parse_market, parse_symbol
 from lakewriter.without_pandas import without_pandas
@@ -36,7 +50,12 @@ class LeftOutCounts(msgspec.Struct):
 
 
 class ImportSummary(msgspec.Struct):
-    """The output of `lakewriter import --json`."""
+    """The output of `lakewriter import --json`.
+
+    Args:
+        at_least: the names of the fields that are lower bounds, because a worker was lost. The
+            lake and the other fields are right.
+    """
 
     files: int = 0
     failed: int = 0
@@ -47,7 +66,14 @@ class ImportSummary(msgspec.Struct):
     left_out: LeftOutCounts = msgspec.field(default_factory=LeftOutCounts)
     seconds: float = 0.0
     dry_run: bool = False
+    at_least: list[str] = []
 
+
+# Counts of what workers changed. The other fields follow from the files.
+_DONE_BY_WORKERS = ("added", "replaced", "corrections", "rows_disputed")
+
+# Files that are worth a way to a worker.
+CHUNK = 16
 
 _LEFT_OUT = {
     "files_of_other_series": ("file of other series", "files of other series"),
@@ -78,6 +104,7 @@ _LEFT_OUT = {
 @click.option("--skip-bad-rows", is_flag=True, help="Skip rows that cannot be candles, and count them.")
 @click.option("--dry-run", is_flag=True, help="Read and check the files; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@partial(with_engine, jobs_default="1")
 @lake_option
 def command(
     paths: tuple[Path, ...],
@@ -90,6 +117,7 @@ def command(
     skip_bad_rows: bool,
     dry_run: bool,
     as_json: bool,
+    engine_options: EngineOptions,
     lake: str | None,
 ) -> None:
     """Import files of candles into the lake: zips and CSVs of the public archive,
@@ -108,6 +136,7 @@ def command(
     lakewriter import usdt_futures_BTCUSDT_1m.pqt
     lakewriter import --market spot BTCUSDT-1m-2024-06-30.zip BTCUSDT-1m-2024-05.zip
     lakewriter import archive/data/ --symbol BTCUSDT --dry-run
+    lakewriter import /shared/archive --engine spark --master spark://host:7077
     """
     options = ImportOptions(
         market=parse_market(market).name if market else None,
@@ -126,18 +155,19 @@ def command(
         raise UsageError(
             f"import: no file of candles in {paths[0]}", "lakewriter import --help lists the formats"
         )
+    engine = engine_options.open_workers("import")
     started_s = time.monotonic()
-    if dry_run:
-        working = check_files(files, job)
-    else:
-        working = import_files(create_lake(lake or DEFAULT_LAKE, __version__), files, job)
+    store = None if dry_run else create_lake(lake or DEFAULT_LAKE, __version__)
     summary, failures, notes = ImportSummary(dry_run=dry_run), [], []
-    with without_pandas(), progress_bar("importing") as progress:
-        for imported in progress.track(working, total=len(files)):
+    with without_pandas(), progress_bar("importing") as progress, engine or contextlib.nullcontext():
+        advance = partial(progress.advance, progress.add_task("importing", total=len(files)))
+        for imported in _results(store, files, job, engine, advance):
             _count(summary, imported)
             notes += [f"{imported.path}: {note}" for note in imported.notes]
             if imported.error:
                 failures.append(imported)
+    if engine is not None and engine.repeated and not dry_run:
+        summary.at_least = list(_DONE_BY_WORKERS)
     print_errors(notes)
     summary.seconds = round(time.monotonic() - started_s, 3)
     with finished_report():
@@ -148,6 +178,23 @@ def command(
             f"import: none of {summary.files:,} files is of the selected series",
             "lakewriter import --dry-run FILE... without --market, --symbol and --interval",
         )
+
+
+def _results(
+    store: LakeStore | None,
+    files: list[Path],
+    job: ImportJob,
+    engine: Engine | None,
+    advance: Callable[[int], None],
+) -> Iterator[FileResult]:
+    """Import files, or only check them without a store; yield their results in order."""
+    if engine is not None:
+        place = ImportPlace(None if store is None else store.uri, str(Path.cwd()))
+        yield from engine.map(partial(import_in_worker, place, job), files, chunk=CHUNK, advance=advance)
+        return
+    for imported in check_files(files, job) if store is None else import_files(store, files, job):
+        advance(1)
+        yield imported
 
 
 def _count(summary: ImportSummary, imported: FileResult) -> None:
@@ -170,12 +217,13 @@ def _count(summary: ImportSummary, imported: FileResult) -> None:
 
 def _sentence(summary: ImportSummary) -> str:
     files = summary.files - summary.failed - summary.left_out.files_of_other_series
+    least = "at least " if summary.at_least else ""
     what = f"{files:,} {'file' if files == 1 else 'files'}, {summary.rows:,} candles"
     if summary.dry_run:
         done = f"{what} can be imported, checked in {summary.seconds:.1f} s"
     else:
         done = (
-            f"{what}: {summary.added:,} added, {summary.replaced:,} replaced, "
+            f"{what}: {least}{summary.added:,} added, {summary.replaced:,} replaced, "
             f"{summary.corrections:,} of them corrected in {summary.seconds:.1f} s"
         )
     left_out = msgspec.structs.asdict(summary.left_out)
