@@ -17,14 +17,17 @@ import sys
 import time
 import urllib.request
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import lakewriter
+from lakewriter.candle import Candle
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import split_by_partition
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
@@ -100,6 +103,10 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
 
 # Candles of this long before now are in the lake.
 LAKE_MS = {"1s": 5 * MINUTE_MS, "1m": 2 * DAY_MS, "1h": 30 * DAY_MS, "4h": 60 * DAY_MS}
+
+
+# Whatever minute they begin at, ten have a whole bucket of five.
+MINUTES = 10
 
 
 class Job:
@@ -209,7 +216,9 @@ class Reader:
             words += ["--exchange", self.exchange]
         if command == "sandbox" and "--list-faults" not in words:
             self._sandbox(words, typed)
-        elif command == "record" and "--duration" not in words:
+        elif command == "record" and "--duration" in words:
+            self._record_for(words, typed)
+        elif command == "record":
             self._on(words, typed, stays="--http" in words)
         elif command == "follow":
             self._follow(words, typed)
@@ -244,6 +253,24 @@ class Reader:
         if "&" not in typed.rest and not stays:
             job.stop()
             self.jobs.remove(job)
+        self._compare(typed, job.out.read_text(), job.err.read_text())
+
+    def _record_for(self, words: list[str], typed: Typed) -> None:
+        """Record until there are candles of MINUTES, which takes longer than the page says on a busy machine."""
+        place = words.index("--duration")
+        job = self._start([*words[:place], *words[place + 2 :]])
+        started_us, recorded = time.time_ns() // 1000, set[Candle]()
+
+        def enough() -> bool:
+            recorded.update(
+                each for each in read_unflushed(self.directory / "data") if each.recv_us > started_us
+            )
+            counts = Counter(each.series for each in recorded if each.source == "stream")
+            return bool(counts) and min(counts.values()) >= MINUTES
+
+        wait_until(lambda: enough() or job.process.poll() is not None)
+        job.stop()
+        self.jobs.remove(job)
         self._compare(typed, job.out.read_text(), job.err.read_text())
 
     def _free_address(self) -> None:
