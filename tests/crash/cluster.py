@@ -91,8 +91,7 @@ def with_killed_executor(directory: Path, expected: dict[str, Any]) -> None:
                 assert process.poll() is None, "the compaction ended before an executor could be killed"
                 assert time.monotonic() < until_s, "no partition was compacted"
                 time.sleep(0.05)
-            victim = executors(master)[0]
-            os.kill(victim, signal.SIGKILL)
+            os.kill(executors(directory)[0], signal.SIGKILL)
             output, _ = process.communicate(timeout=COMPACT_S_MAX)
         assert process.returncode == 0, process.returncode
     report = json.loads(output)
@@ -236,15 +235,15 @@ def wait_for_text(log: Path, text: str) -> None:
         time.sleep(0.2)
 
 
-def executors(master: str) -> list[int]:
-    """Return the processes of the executors of a master's workers."""
+def executors(directory: Path) -> list[int]:
+    """Return the processes of the executors whose workers have their files below a directory."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            command = (entry / "cmdline").read_bytes().decode(errors="replace")
-            if "CoarseGrainedExecutorBackend" in command and master.partition("://")[2] in command:
+            is_executor = b"CoarseGrainedExecutorBackend" in (entry / "cmdline").read_bytes()
+            if is_executor and (entry / "cwd").readlink().is_relative_to(directory):
                 found.append(int(entry.name))
     return sorted(found)
 
