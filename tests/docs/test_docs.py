@@ -25,6 +25,7 @@ from lakewriter.pictures.bars import CANDLES_MAX
 from lakewriter.pictures.look import SIDE_MAX, SIDE_MIN
 from lakewriter.query.macros import MACROS
 from lakewriter.query.output.formats import FORMATS
+from lakewriter.query.spark_source import slices
 from lakewriter.query.statement.guard import TABLES
 from lakewriter.recording import candle_queue, recorder
 from lakewriter.recording.flushing import flusher, outage
@@ -194,6 +195,9 @@ def test_limits_are_those_of_the_code() -> None:
     assert rows["patience at a stop"].startswith(f"{recorder.STOP_PATIENCE_S:.0f} s ")
     assert rows["streams a connection"] == (
         f"{MARKETS['spot'].streams_max:,} on spot, {MARKETS['usdt_futures'].streams_max} on the futures"
+    )
+    assert rows["partitions of a read by Spark's source"] == (
+        f"{slices.PARTITIONS_MAX:,} in all; {slices.SLICE_PARTITIONS_MAX}, or {slices.SLICE_ROWS_MAX:,} rows, in a task"
     )
     assert rows["candles of a chart"] == f"{CANDLES_MAX:,}"
     assert rows["side of a picture"] == f"{SIDE_MIN} to {SIDE_MAX:,} pixels"
