@@ -141,16 +141,17 @@ def locate(uri: str) -> Location:
     if scheme == "s3":
         profile = read_profile(named, os.environ)
         given = _with_environment(given, profile, os.environ)
+    endpoint, account = given.get("endpoint_override", ""), _account(given) if scheme == "az" else ""
+    state_dir = remote_state_path(_directory_of_store(scheme, account, endpoint), bucket, *below)
     try:
         store = make(_Named(named, bucket, given, profile))
     except ValueError as error:
         raise UsageError(f"lake: {named}: {str(error).splitlines()[0]}") from None
-    endpoint, account = given.get("endpoint_override", ""), _account(given) if scheme == "az" else ""
     return Location(
         named,
         "/".join([bucket, *below]),
         store,
-        remote_state_path(_directory_of_store(scheme, account, endpoint), bucket, *below),
+        state_dir,
         endpoint,
         given.get("region", ""),
         account,
