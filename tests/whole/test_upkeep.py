@@ -116,16 +116,24 @@ async def grow(recorder: Child, count: int) -> None:
     assert recorder.process.poll() is None, recorder.logged()[-2000:]
 
 
-async def whole(lake: Path) -> None:
-    """Wait until the partitions lack no candle between the first and the last of a recorded series."""
+def begins_of(lake: Path) -> dict[str, list[int]]:
+    """Return the begin times of each recorded symbol in the partitions, sorted."""
+    rows = plain_rows(lake)
+    return {
+        symbol: sorted(int(str(row[3])) for row in rows if row[1] == symbol) for symbol in SYMBOLS.split(",")
+    }
+
+
+async def goes_on(recorder: Child, lake: Path, before: dict[str, list[int]]) -> None:
+    """Wait until the partitions have newer candles of each symbol than before, and lack none."""
 
     def is_whole() -> bool:
-        rows = plain_rows(lake)
-        series = [
-            sorted(int(str(row[3])) for row in rows if row[1] == symbol) for symbol in SYMBOLS.split(",")
-        ]
-        return all(each == list(range(each[0], each[-1] + 1, MINUTE_MS)) for each in series)
+        return all(
+            begins[-1] > before[symbol][-1] and begins == list(range(begins[0], begins[-1] + 1, MINUTE_MS))
+            for symbol, begins in begins_of(lake).items()
+        )
 
+    await grow(recorder, 6)
     async with asyncio.timeout(PATIENCE_S):
         while not await asyncio.to_thread(is_whole):
             await asyncio.sleep(0.2)
@@ -189,9 +197,9 @@ async def restore(place: Place, made: Path) -> None:
     """Restore a backup by the page's commands, and record on."""
     for command in commands("backing-up.md", "Restore"):
         if command.startswith("lakewriter record"):
+            before = await asyncio.to_thread(begins_of, place.lake)
             with record(place, "log2") as recorder:
-                await grow(recorder, 6)
-                await whole(place.lake)
+                await goes_on(recorder, place.lake, before)
                 assert await asyncio.to_thread(recorder.stop) == 0
         elif command.startswith("lakewriter backfill"):
             continue  # its own tests run it; the archive of this exchange begins earlier
@@ -209,24 +217,25 @@ def test_a_moved_lake_goes_on(place: Place) -> None:
             write_config(place, sandbox.url, place.lake)
             recorder = recorders.enter_context(record(place, "log"))
             await grow(recorder, 6)
-            goes_on = False
+            is_moved = False
             for command in commands("moving.md", "Move a lake"):
                 if command == "systemctl stop lakewriter":
                     assert await asyncio.to_thread(recorder.stop) == 0
                     before = await asyncio.to_thread(plain_rows, place.lake)
                 elif command == "systemctl start lakewriter":
+                    moved = place.root / "mnt/new/candles"
+                    begins = await asyncio.to_thread(begins_of, moved)
                     recorder = recorders.enter_context(record(place, "log2"))
-                    goes_on = True
-                    await grow(recorder, 6)
-                    await whole(place.root / "mnt/new/candles")
+                    is_moved = True
+                    await goes_on(recorder, moved, begins)
                 else:
                     if command.startswith("lakewriter unsubscribe"):  # of a recorder that has ended
-                        assert goes_on and await asyncio.to_thread(recorder.stop) == 0
+                        assert is_moved and await asyncio.to_thread(recorder.stop) == 0
                     await in_thread(place.bash, command)
             after = await asyncio.to_thread(plain_rows, place.root / "mnt/new/candles")
             assert set(before) <= set(after) and len(before) < len(after)
-            begins = [int(str(row[3])) for row in after if row[1] == "BTCUSDT"]
-            assert begins == list(range(begins[0], begins[-1] + 1, MINUTE_MS))
+            btc = [int(str(row[3])) for row in after if row[1] == "BTCUSDT"]
+            assert btc == list(range(btc[0], btc[-1] + 1, MINUTE_MS))
 
     with contextlib.ExitStack() as recorders:
         asyncio.run(main(recorders))
