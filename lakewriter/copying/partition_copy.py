@@ -142,6 +142,9 @@ def _copy(pair: Pair, item: Item, now_ms: int, *, change: bool) -> CopyResult:
 def _written(pair: Pair, item: Item, source: SourceRows, target: TargetRows, done: CopyResult) -> CopyResult:
     """Write the rows that the target lacks or has worse, and compare again."""
     partition = item.partition
+    if not pair.target.is_remote:
+        # Before the write: a copy that is killed after it finds nothing to write the next time.
+        pair.target.sweep(partition)
     is_new = target.own is None and not target.has_others
     if is_new and source.whole_file is not None and pair.target.put_copy(partition, source.whole_file):
         done = done._replace(outcome="copied")
@@ -153,8 +156,6 @@ def _written(pair: Pair, item: Item, source: SourceRows, target: TargetRows, don
             replaced=merged.replaced,
             corrections=merged.corrections,
         )
-    if not pair.target.is_remote:
-        pair.target.sweep(partition)
     after = read_target(pair.target, item)
     written = 0 if after.own is None else len(after.own.data)
     done = done._replace(bytes_written=written, versions=_to_remember(item, source, after))

@@ -117,6 +117,28 @@ def test_a_killed_copy_ends_in_the_same_lake(tmp_path: Path) -> None:
     assert not different, seed
 
 
+def test_older_temporary_files_are_removed_before_a_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older temporary files are removed before a write: a copy that is killed after it comes here no more."""
+    source, target = (
+        make_lake(tmp_path / "a", [rest_candle(0)]),
+        make_lake(tmp_path / "b", [rest_candle(1440)]),
+    )
+    [found] = source.files()
+    older = target.root / found.partition.path / ".candles.parquet.tmp-1-00000000"
+    older.parent.mkdir(parents=True)
+    older.write_bytes(b"PAR1")
+
+    def killed(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LakeStore, "put_copy", killed)
+    with pytest.raises(KeyboardInterrupt):
+        list(Copy(Pair(source, target), ALL, 10**15, change=True, trust=True))
+    assert not older.exists()
+
+
 def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     """SIGINT during the work is exit 130 and one word; the next run goes on."""
     make_lake(tmp_path / "a", [rest_candle(1440 * day) for day in range(120)])
