@@ -22,13 +22,13 @@ class EngineOptions(NamedTuple):
         """Return the engine, which the caller enters; None for work in this process alone.
 
         Raises:
-            UsageError, LakewriterError: as `open`.
+            UsageError, LakewriterError: as `chosen`.
         """
         in_process = self.engine == "local" and self.jobs in (None, 1)
-        engine = self.open(command)  # also checks the options
+        engine = self.chosen(command)  # also checks the options
         return None if in_process else engine
 
-    def open(self, command: str) -> Engine:
+    def chosen(self, command: str) -> Engine:
         """Return the engine, which the caller enters.
 
         Args:

@@ -30,7 +30,7 @@ from support.candles import stream_candle
 from support.day_layout import further_directories, to_day_layout, write_days
 from support.lakes import merge_candles, rest_candle, rows_by_plain_files, rows_of_sql
 from support.lengths import drawn_seed, either
-from support.running import PATIENCE_S, Child, run
+from support.running import PATIENCE_S, Child, run, wait_until
 from support.truth_lakes import MONDAY_MS, truth_lake
 
 SHORT = ("1m", "3m", "5m")
@@ -269,6 +269,7 @@ def test_readers_and_writers_during_a_compaction_that_is_killed(
                 )
             except subprocess.TimeoutExpired:
                 compacting.kill()
+        wait_until(lambda: asked[0] > 3 or bool(wrong))
     finally:
         stop.set()
         for each in threads:

@@ -345,9 +345,10 @@ def test_suffix_tells_the_format() -> None:
     assert format_of(Path("x.unknown")) is None
 
 
-def test_result_has_every_shape(store: LakeStore) -> None:
+def test_result_has_every_shape(store: LakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """One result gives the same rows as tuples, pandas, Polars and Arrow, with times in UTC."""
     sql = "SELECT candle_begin_time, open, sum(trade_num) OVER () AS trades FROM candles ORDER BY 1 LIMIT 2"
+    monkeypatch.delitem(sys.modules, "pytz", raising=False)  # another test's
     result = Result(run(store, sql))
     first = datetime(2024, 6, 30, tzinfo=UTC)
     assert result.columns == ["candle_begin_time", "open", "trades"]

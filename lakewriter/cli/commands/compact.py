@@ -92,7 +92,7 @@ def command(
         sweep_state(store, time.time())
     whole_lake = partition_filter == PartitionFilter()
     tally = _Tally(VerifiedList(store, everything=whole_lake), CompactSummary(dry_run=dry_run))
-    with progress_bar("compacting") as progress, engine_options.open("compact") as engine:
+    with progress_bar("compacting") as progress, engine_options.chosen("compact") as engine:
         total = None if progress.disable or store.is_remote else _count(store, partition_filter)
         advance = partial(progress.advance, progress.add_task("compacting", total=total))
 

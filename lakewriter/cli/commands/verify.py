@@ -164,7 +164,7 @@ def _verify(
     engine_options: EngineOptions,
 ) -> None:
     """Check the lake in this process, or symbol by symbol on a chosen engine."""
-    with progress_bar("verifying") as progress, engine_options.open("verify") as engine:
+    with progress_bar("verifying") as progress, engine_options.chosen("verify") as engine:
         if engine.is_distributed or (engine_options.jobs is not None and not store.is_remote):
             symbols = symbols_of(store, partition_filter)
             advance = partial(progress.advance, progress.add_task("verifying", total=len(symbols)))
