@@ -330,7 +330,9 @@ def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_Fil
         LakeError: if the partition's own file cannot be folded.
     """
     files, refused = [], []
-    for path in item.versions or candle_files(store.storage, item.directories):
+    # Our file may be newer than the listing, and must be folded in.
+    listed = item.versions and dict.fromkeys((*item.versions, item.partition.file))
+    for path in listed or candle_files(store.storage, item.directories):
         if (found := store.storage.read(path)) is not None:
             try:
                 rows, not_closed = rows_to_fold(item.partition, found, f"{store.name}/{path}", now_ms)
