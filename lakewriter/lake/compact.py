@@ -106,24 +106,6 @@ class CompactionResult(NamedTuple):
     directories_removed: int = 0
 
 
-class CompactionPlan(NamedTuple):
-    """The partitions to compact, and the results of partitions that need no compaction."""
-
-    work: list[PartitionDirs]
-    in_order: list[CompactionResult]
-
-
-def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
-    """Return the whole plan of `planned_compactions`."""
-    plan = CompactionPlan([], [])
-    for each in planned_compactions(store, wanted):
-        if isinstance(each, CompactionResult):
-            plan.in_order.append(each)
-        else:
-            plan.work.append(each)
-    return plan
-
-
 def planned_compactions(
     store: LakeStore, wanted: PartitionFilter = ALL
 ) -> Iterator[PartitionDirs | CompactionResult]:
@@ -438,14 +420,6 @@ def read_verified(store: LakeStore) -> dict[str, VerifiedPartition]:
         return msgspec.json.decode(data, type=dict[str, VerifiedPartition])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
-
-
-def write_verified(store: LakeStore, outcomes: Iterable[CompactionResult], *, everything: bool) -> None:
-    """Write the verified partitions, for the next run; see `VerifiedList`."""
-    verified = VerifiedList(store, everything=everything)
-    for outcome in outcomes:
-        verified.add(outcome)
-    verified.write()
 
 
 class VerifiedList:

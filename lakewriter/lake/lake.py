@@ -52,9 +52,8 @@ LEDGER_DIRECTORIES = tuple(
 RECORDERS_DIRECTORY = f"{STATE_DIRECTORY}/recorders"
 LEDGER_SUFFIX = ".ndjson"
 
-# An attempt fails if another writer replaced the file in between. On a busy machine an attempt
-# of a compaction takes as long as recorders that flush each second leave between two flushes.
-MERGE_TRIES_MAX = 100
+# An attempt fails if another writer replaced the file in between.
+MERGE_TRIES_MAX = 20
 
 # Limits of a batch, whose files are written and synced together. A batch keeps all its
 # rows in memory, and other writers wait for its locks.

@@ -1,4 +1,4 @@
-"""`backfill` and `import` by workers: the same lake and report as in one process, whoever works."""
+"""`backfill` and `import` by workers make the same lake and report as one process, also on Spark."""
 
 import contextlib
 import json

@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,11 +22,11 @@ from lakewriter.lake.compact import (
     CHUNK,
     VERIFIED_NAME,
     CompactionResult,
+    VerifiedList,
     compact_partition,
     compact_partitions,
-    plan_compaction,
+    planned_compactions,
     read_verified,
-    write_verified,
 )
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs
@@ -45,6 +47,30 @@ NOW_S = 1_800_000_000.0
 @pytest.fixture
 def store(tmp_path: Path) -> LakeStore:
     return LakeStore.create(str(tmp_path / "lake"), "test")
+
+
+class Plan(NamedTuple):
+    """The partitions to compact, and the results of those that need no compaction."""
+
+    work: list[PartitionDirs]
+    in_order: list[CompactionResult]
+
+
+def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> Plan:
+    plan = Plan([], [])
+    for each in planned_compactions(store, wanted):
+        if isinstance(each, CompactionResult):
+            plan.in_order.append(each)
+        else:
+            plan.work.append(each)
+    return plan
+
+
+def write_verified(store: LakeStore, outcomes: Iterable[CompactionResult], *, everything: bool) -> None:
+    verified = VerifiedList(store, everything=everything)
+    for outcome in outcomes:
+        verified.add(outcome)
+    verified.write()
 
 
 def compact(
@@ -600,7 +626,7 @@ from lakewriter.engines.local import LocalEngine
 from lakewriter.lake import compact
 from lakewriter.lake.lake import LakeStore
 store = LakeStore.open(sys.argv[1])
-work = compact.plan_compaction(store).work * 1000
+work = [each for each in compact.planned_compactions(store) if hasattr(each, "directories")] * 1000
 if __name__ == "__main__":
     engine = LocalEngine("compact", 2)
     for number, outcome in enumerate(compact.compact_partitions(store, work, time.time(), engine=engine)):

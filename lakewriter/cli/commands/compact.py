@@ -32,8 +32,8 @@ class CompactSummary(msgspec.Struct):
     """The output of `lakewriter compact --json`.
 
     Args:
-        at_least: the names of the fields that are lower bounds. A worker was lost, and nobody
-            knows what it had done. The lake and the other fields are right.
+        at_least: the names of the fields that are lower bounds. A worker was lost, and no
+            result has what it had done. The lake and the other fields are right.
     """
 
     partitions: int = 0
