@@ -29,10 +29,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from periods import sandbox
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.compact import VERIFIED_NAME, compact_partition, plan_compaction, write_verified
+from lakewriter.lake.compact import VERIFIED_NAME, compact_partition
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY
+from support.compaction import plan_compaction, write_verified
 
 COSTS = Path(__file__).with_name("scale_costs.json")
 UNTIL = date(2025, 11, 30)

@@ -27,6 +27,7 @@ from lakewriter.lake.root import LOCKS_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import by_partition
 from lakewriter.series import Series
+from support.compaction import plan_compaction, write_verified
 
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, -1
 
@@ -58,11 +59,11 @@ def record(root: Path, tell: Tell) -> None:
     tell("committed", THIRD)
     _flush(store, journal.roll(), THIRD, journal.drop, tell)
     journal.close()
-    plan = compact.plan_compaction(store)
+    plan = plan_compaction(store)
     outcomes = list(compact.compact_partitions(store, plan.work, 0.0))
     if errors := [outcome.error for outcome in outcomes if outcome.error]:
         raise LakeError(errors[0])
-    compact.write_verified(store, outcomes, everything=True)
+    write_verified(store, outcomes, everything=True)
     journal = create_journal(root, "child")
     journal.commit(LAST)
     tell("committed", LAST)

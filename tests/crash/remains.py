@@ -14,6 +14,7 @@ from lakewriter.lake import compact
 from lakewriter.lake.durable import is_temporary
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.storage import TEMPORARY_AGE_S
+from support.compaction import plan_compaction
 from support.recording import OfflineRecorder
 from support.running import plain_rows
 
@@ -71,7 +72,7 @@ def recover(root: Path) -> None:
 def compact_all(root: Path, now_s: float = LATER_S) -> None:
     """Fold all foreign files, and remove all temporary files."""
     store = LakeStore.local(root)
-    outcomes = list(compact.compact_partitions(store, compact.plan_compaction(store).work, now_s))
+    outcomes = list(compact.compact_partitions(store, plan_compaction(store).work, now_s))
     assert not [outcome.error for outcome in outcomes if outcome.error]
 
 

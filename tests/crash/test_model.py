@@ -34,6 +34,7 @@ from lakewriter.lake.storage import LocalStorage
 from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import FILE_NAME, partition_of
 from lakewriter.recording.flushing.buffer import Batch, Buffer
+from support.compaction import plan_compaction, write_verified
 from support.full_disk import full_disk
 from support.lengths import either
 from support.running import plain_rows
@@ -284,11 +285,11 @@ class JournalAndLake(RuleBasedStateMachine):
         if deletions is not None:
             store.storage = DyingStorage(self.root, self.root / "_lakewriter/locks")
             store.storage.deletions = deletions
-        plan = compact.plan_compaction(store)
+        plan = plan_compaction(store)
         with contextlib.suppress(Died):
             outcomes = list(compact.compact_partitions(store, plan.work, LATER_S))
             assert not [outcome.error for outcome in outcomes if outcome.error]
-            compact.write_verified(store, plan.in_order + outcomes, everything=True)
+            write_verified(store, plan.in_order + outcomes, everything=True)
 
     @rule()
     def a_reader_reads_the_journals(self) -> None:

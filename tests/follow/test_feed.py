@@ -16,11 +16,12 @@ from lakewriter.follow import history
 from lakewriter.follow.followed_candle import encode_line, key_of_line
 from lakewriter.follow.journal_tail import Appended
 from lakewriter.lake import journal as journal_module
-from lakewriter.lake.compact import compact_partitions, plan_compaction
+from lakewriter.lake.compact import compact_partitions
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.series import Series
 from support.candles import stream_candle
+from support.compaction import plan_compaction
 from support.following import Reader, flush
 from support.lakes import BEGIN_MS, add_foreign, make_lake, merge_candles, rest_candle
 from support.lengths import examples

@@ -4,10 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,10 +20,8 @@ from lakewriter.lake.compact import (
     CHUNK,
     VERIFIED_NAME,
     CompactionResult,
-    VerifiedList,
     compact_partition,
     compact_partitions,
-    planned_compactions,
     read_verified,
 )
 from lakewriter.lake.lake import LakeStore
@@ -36,6 +32,7 @@ from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import Partition, partition_of
 from support.candles import DAY_START_MS, from_table, possible_candles, settled, stream_candle
+from support.compaction import plan_compaction, write_verified
 from support.lakes import files_and_bytes, write_foreign
 from support.lengths import examples
 from support.running import PATIENCE_S
@@ -47,30 +44,6 @@ NOW_S = 1_800_000_000.0
 @pytest.fixture
 def store(tmp_path: Path) -> LakeStore:
     return LakeStore.create(str(tmp_path / "lake"), "test")
-
-
-class Plan(NamedTuple):
-    """The partitions to compact, and the results of those that need no compaction."""
-
-    work: list[PartitionDirs]
-    in_order: list[CompactionResult]
-
-
-def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> Plan:
-    plan = Plan([], [])
-    for each in planned_compactions(store, wanted):
-        if isinstance(each, CompactionResult):
-            plan.in_order.append(each)
-        else:
-            plan.work.append(each)
-    return plan
-
-
-def write_verified(store: LakeStore, outcomes: Iterable[CompactionResult], *, everything: bool) -> None:
-    verified = VerifiedList(store, everything=everything)
-    for outcome in outcomes:
-        verified.add(outcome)
-    verified.write()
 
 
 def compact(

@@ -14,7 +14,7 @@ import pytest
 from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
 from lakewriter.interval import DAY_MS, INTERVALS
-from lakewriter.lake.compact import compact_partition, plan_compaction
+from lakewriter.lake.compact import compact_partition
 from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.format import FORMAT_NAME, FORMAT_VERSION, LakeFormat
 from lakewriter.lake.lake import LakeStore
@@ -27,6 +27,7 @@ from lakewriter.verify.partition_contents import read_contents
 from lakewriter.verify.run import verify
 from support import lengths
 from support.candles import stream_candle
+from support.compaction import plan_compaction
 from support.day_layout import further_directories, to_day_layout, write_days
 from support.lakes import merge_candles, rest_candle, rows_by_plain_files, rows_of_sql
 from support.lengths import drawn_seed, either

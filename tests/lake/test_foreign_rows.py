@@ -10,7 +10,7 @@ import pytest
 
 from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import UnreadableError
-from lakewriter.lake.compact import compact_partition, plan_compaction
+from lakewriter.lake.compact import compact_partition
 from lakewriter.lake.foreign_rows import decode_foreign, foreign_rows
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
@@ -18,6 +18,7 @@ from lakewriter.partition import partition_of
 from lakewriter.query.python.reader import Lake
 from lakewriter.series import Series
 from support.candles import DAY_START_MS, stream_candle
+from support.compaction import plan_compaction
 
 PARTITION = partition_of(stream_candle(0))
 NOW_S = 1_800_000_000.0

@@ -30,6 +30,7 @@ from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import partition_of
 from lakewriter.series import Series
 from support.candles import BTC, ETH, begin_of_minute, stream_candle
+from support.compaction import plan_compaction, write_verified
 from support.lakes import files_and_bytes, merge_candles, rows_by_plain_files, write_foreign
 from support.lengths import either, examples
 
@@ -277,14 +278,14 @@ def test_a_reader_that_holds_the_file_keeps_its_answer(store):
 def test_compactions_notes_stay_right(store):
     """After forgetting, a compaction reads only the changed partitions."""
     merge_candles(store, [stream_candle(0), stream_candle(1), stream_candle(1440), stream_candle(2880)])
-    compact.write_verified(
+    write_verified(
         store,
-        list(compact.compact_partitions(store, compact.plan_compaction(store).work, 0.0)),
+        list(compact.compact_partitions(store, plan_compaction(store).work, 0.0)),
         everything=True,
     )
-    assert compact.plan_compaction(store).work == []
+    assert plan_compaction(store).work == []
     forget(store, Selection((BTC,), begin_of_minute(1), begin_of_minute(2880)))
-    todo = compact.plan_compaction(store)
+    todo = plan_compaction(store)
     assert [item.partition for item in todo.work] == [PARTITION]
     (outcome,) = compact.compact_partitions(store, todo.work, 0.0)
     assert (outcome.rows, outcome.rewritten, outcome.error) == (1, False, "")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lakewriter.candle import SCHEMA, Candle, to_table
-from lakewriter.lake.compact import compact_partitions, plan_compaction
+from lakewriter.lake.compact import compact_partitions
 from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.forget import ForgetResult, Selection, forget_partition, partitions_to_forget
 from lakewriter.lake.listing import EMPTY_BYTES_MAX
@@ -15,6 +15,7 @@ from lakewriter.lake.parquet import encode_next
 from lakewriter.partition import partition_of
 from lakewriter.query.session import run
 from lakewriter.series import Series
+from support.compaction import plan_compaction
 from support.lakes import BEGIN_MS, make_lake, rest_candle
 from support.object_store import Request, Store
 

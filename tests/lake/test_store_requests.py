@@ -16,13 +16,14 @@ from click.testing import CliRunner
 
 from lakewriter.candle import to_table
 from lakewriter.cli import cli
-from lakewriter.lake.compact import CompactionResult, compact_partitions, plan_compaction, write_verified
+from lakewriter.lake.compact import CompactionResult, compact_partitions
 from lakewriter.lake.lake import LakeStore, Merged
 from lakewriter.lake.open import create_lake, open_to_read
 from lakewriter.lake.prefetch import PENDING_MAX
 from lakewriter.lake.published import publish
 from lakewriter.market import MARKETS
 from lakewriter.partition import Partition
+from support.compaction import plan_compaction, write_verified
 from support.lakes import rest_candle
 from support.object_store import Request, Store
 

@@ -27,6 +27,7 @@ from lakewriter.query.macros import MACROS, YEAR_MS
 from lakewriter.query.python.reader import open_lake
 from lakewriter.query.python.result import Result
 from lakewriter.query.session import run
+from support.compaction import plan_compaction
 from support.lakes import BEGIN_MS, add_foreign, make_lake, rest_candle, write_parquet
 from support.lengths import LONG, examples
 from support.watched_lake import WatchedLake, watched
@@ -308,7 +309,7 @@ def test_latest_looks_behind_a_day_of_nothing(tmp_path: Path) -> None:
     write_parquet(tmp_path, partition_of(rest_candle(1440)).path, SCHEMA.empty_table())
     assert list(frame(store, "FROM latest()")["close"]) == [101.0]
     assert [
-        outcome.error for outcome in compact.compact_partitions(store, compact.plan_compaction(store).work, 0)
+        outcome.error for outcome in compact.compact_partitions(store, plan_compaction(store).work, 0)
     ] == ["", ""]
     assert list(frame(store, "FROM latest()")["close"]) == [101.0]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lakewriter.lake.compact import compact_partitions, plan_compaction
+from lakewriter.lake.compact import compact_partitions
 from lakewriter.lake.compaction_record import (
     CompactionRecord,
     read_compaction_record,
@@ -26,6 +26,7 @@ from lakewriter.status.lake_status import lake_status
 from lakewriter.status.open_gaps import read_open_gaps
 from lakewriter.status.recorders import read_recorders
 from support.candles import BTC, stream_candle
+from support.compaction import plan_compaction
 from support.lakes import make_lake
 from support.living_recorder import LivingRecorder, confirm_series, kill_recorder, mark_gap
 from support.recording import recording

@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakewriter.candle import Candle, to_table
-from lakewriter.lake.compact import compact_partitions, plan_compaction
+from lakewriter.lake.compact import compact_partitions
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import encode_next
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.partition import Partition, by_partition
+from support.compaction import plan_compaction
 
 # A loser of the first round has so many trades; each later round has one more. Rows have a million.
 _TRADES_MIN = 1

@@ -16,7 +16,6 @@ from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import LakeError, UnreadableError
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.compact import compact_partitions as compact
-from lakewriter.lake.compact import plan_compaction
 from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import ROWS_MAX, decode, read_begins, read_footer, read_header
@@ -29,6 +28,7 @@ from lakewriter.query.session import run as ask
 from lakewriter.series import Series
 from lakewriter.verify.findings import VerifyReport
 from lakewriter.verify.run import VerifyOptions, verify
+from support.compaction import plan_compaction
 from support.lakes import BEGIN_MS, make_lake, rest_candle
 from support.running import run
 
