@@ -23,7 +23,8 @@ to `VALUE_COLUMNS` if the exchange sends it. These modules name every column:
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -132,6 +133,10 @@ VALUE_COLUMNS = (
 )
 
 
+# Short lists of candles share a table until it has so many rows. Larger tables are slower to read.
+_ROWS_TOGETHER = 512
+
+
 def to_table(candles: Iterable[Candle]) -> pa.Table:
     """Return the candles as an Arrow table of SCHEMA, with one row per candle, in order."""
     rows = list(candles)
@@ -140,6 +145,27 @@ def to_table(candles: Iterable[Candle]) -> pa.Table:
         for field in SCHEMA
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def to_tables(lists: Iterable[Sequence[Candle]]) -> Iterator[pa.Table]:
+    """Yield each list of candles as a table of SCHEMA. Many short lists take less time than by `to_table`."""
+    together: list[Sequence[Candle]] = []
+    rows = 0
+    for candles in lists:
+        together.append(candles)
+        rows += len(candles)
+        if rows >= _ROWS_TOGETHER:
+            yield from _split_table(together)
+            together, rows = [], 0
+    yield from _split_table(together)
+
+
+def _split_table(lists: list[Sequence[Candle]]) -> Iterator[pa.Table]:
+    table = to_table(chain.from_iterable(lists))
+    stops = accumulate(map(len, lists))
+    return (
+        table.slice(stop - len(candles), len(candles)) for stop, candles in zip(stops, lists, strict=True)
+    )
 
 
 def precedence(candle: Candle) -> tuple[bool, int, float, int]:

@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import lakewriter.candle
-from lakewriter.candle import SCHEMA, deduplicate, int_column, precedence, to_table
+from lakewriter.candle import SCHEMA, deduplicate, int_column, precedence, to_table, to_tables
 from support.candles import (
     candles,
     from_table,
@@ -26,6 +27,16 @@ def test_table_round_trip(rows):
     table = to_table(rows)
     assert table.schema.equals(SCHEMA)
     assert from_table(table) == rows
+
+
+@examples(25, 200)
+@given(st.lists(st.lists(candles(), max_size=5)), st.integers(1, 12))
+def test_many_tables_are_those_of_each_list(lists, rows_together):
+    """However many lists share a table, each list gives its own rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lakewriter.candle, "_ROWS_TOGETHER", rows_together)
+        tables = list(to_tables(lists))
+    assert [from_table(table) for table in tables] == lists
 
 
 def test_schema():

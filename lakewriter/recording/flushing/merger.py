@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from lakewriter.candle import to_table
+from lakewriter.candle import to_tables
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore, Merged
@@ -111,7 +111,7 @@ class Merger:
 
     def _merge_group(self, group: Batch) -> dict[Partition, Merged | Exception]:
         """Merge partitions together; return the result or the error of each partition."""
-        items = [(partition, to_table(candles)) for partition, candles in group.items()]
+        items = list(zip(group, to_tables(group.values()), strict=True))
         return dict(zip(group, self._store.merge_many(items), strict=True))
 
 
