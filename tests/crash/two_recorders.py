@@ -58,7 +58,8 @@ FLUSH_EVERY_S = 2.0
 # What is late by less than this, by the exchange's clock, is on its way.
 RECENT_MS = 10 * MINUTE_MS
 
-# The recorders go on for so long after the last disturbance, at least.
+# The recorders are settled for so long before they are judged. A recorder that just began has
+# no pending gap before it has looked for those of its last life.
 SETTLE_MS = 4 * MINUTE_MS
 
 # Of the exchange, for both hosts. What the streams lose, REST has.
@@ -306,13 +307,14 @@ class TwoRecorders(Stage):
         return [host for host in self.hosts if not host.is_gone]
 
     async def _healed(self) -> None:
-        """Wait until each recorder that is left records all markets, and has no pending gap but recent ones."""
+        """Wait until all recorders that are left record all markets, and long have had no old pending gap."""
         deadline_s = time.monotonic() + PATIENCE_S
-        until_ms = self.sandbox.now_ms() + SETTLE_MS
+        since_ms = self.sandbox.now_ms()
         while True:
             self.read_logs()
-            waiting = [host.name for host in self._left() if not self._is_settled(host)]
-            if not waiting and self.sandbox.now_ms() >= until_ms:
+            if not all(map(self._is_settled, self._left())):
+                since_ms = self.sandbox.now_ms()
+            elif self.sandbox.now_ms() >= since_ms + SETTLE_MS:
                 return
             if time.monotonic() > deadline_s:
                 for host in self._left():
