@@ -289,8 +289,29 @@ def _become(request: dict[str, object], descriptors: list[int]) -> NoReturn:
     sys.orig_argv = [sys.executable, "-m", *sys.argv]
     for name, limits in request["limits"].items():  # type: ignore[attr-defined]
         resource.setrlimit(getattr(resource, name), limits)
-    runpy.run_module("lakewriter", run_name="__main__", alter_sys=True)
-    sys.exit(0)
+    code: object = None
+    try:
+        runpy.run_module("lakewriter", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    _leave(code)
+
+
+def _leave(code: object) -> NoReturn:
+    """Exit as Python does, but leave the modules to the kernel.
+
+    Python frees them one by one, and a fork would first copy most of their memory.
+    """
+    if code is None or isinstance(code, int):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        # If a stream cannot be written, Python's own exit has a message and a code for it.
+        with contextlib.suppress(OSError, ValueError):
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+            os._exit((code or 0) & 0xFF)
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
