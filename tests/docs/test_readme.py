@@ -122,9 +122,9 @@ def test_spark_reads_the_lake(directory: Path) -> None:
         "spark = SparkSession.builder.master('local[1]').config('spark.ui.enabled', 'false')"
         ".config('spark.sql.session.timeZone', 'UTC').getOrCreate()\n"
         f"{code}\n"
-        "print(frame.count(), dict(frame.dtypes)['candle_begin_time'], dict(frame.dtypes)['interval'])\n"
-        "print(sorted(row.symbol for row in frame.select('symbol').distinct().collect()))\n"
-        "print(frame.selectExpr('min(candle_begin_time)').collect()[0][0])\n",
+        "print(candles.count(), dict(candles.dtypes)['candle_begin_time'], dict(candles.dtypes)['interval'])\n"
+        "print(sorted(row.symbol for row in candles.select('symbol').distinct().collect()))\n"
+        "print(candles.selectExpr('min(candle_begin_time)').collect()[0][0])\n",
     )
     assert said[-3:] == ["4 timestamp string", str(sorted(SYMBOLS)), "2024-06-30 00:00:00"]
 
