@@ -7,6 +7,7 @@ data.
 """
 
 import contextlib
+import functools
 import importlib
 import os
 import sys
@@ -20,6 +21,7 @@ from lakewriter import __version__
 from lakewriter.cli import stderr
 from lakewriter.cli.default_lake import DEFAULT_LAKE as DEFAULT_LAKE
 from lakewriter.cli.startup import check_machine, prepare_process, resource_shortage
+from lakewriter.cli.state_dir import check_state_dir, state_dir_option
 from lakewriter.errors import LakewriterError, UsageError, os_error_text, printable
 
 # Command → its line in `lakewriter --help`, so that help imports no command.
@@ -85,10 +87,20 @@ class _Commands(click.Group):
 
 
 def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--lake` to a command, for use before or after the command's name, and `--state-dir`.
+    """Add `--lake` and `--state-dir` to a command, and check that its lake uses the latter."""
 
-    The command takes the lake's URI as the keyword argument `lake`. `--state-dir` sets the
-    environment variable that the lake's location reads.
+    @functools.wraps(function)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        check_state_dir(options["lake"] or DEFAULT_LAKE)
+        return function(*arguments, **options)
+
+    return lake_uri_option(state_dir_option(checked))
+
+
+def lake_uri_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--lake` to a command, for use before or after the command's name.
+
+    The command takes the lake's URI as the keyword argument `lake`.
     """
 
     def parse(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -106,26 +118,6 @@ def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="URI",
         callback=parse,  # the group reads the environment
         help=f"The lake's root.  [default: {DEFAULT_LAKE}]",
-    )(state_dir_option(function))
-
-
-def state_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--state-dir` to a command. It sets the environment variable that a lake's location reads."""
-
-    def set_state_dir(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-        if value == "":
-            raise UsageError("--state-dir: is empty", "give a directory")
-        if value is not None:
-            from lakewriter.lake.root import STATE_VARIABLE
-
-            os.environ[STATE_VARIABLE] = value
-
-    return click.option(
-        "--state-dir",
-        metavar="DIR",
-        expose_value=False,
-        callback=set_state_dir,
-        help="Local journals and ledgers of a lake on an object store.  [default: one for each lake]",
     )(function)
 
 

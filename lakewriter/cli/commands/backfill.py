@@ -17,7 +17,7 @@ from lakewriter.backfill.run import Backfill
 from lakewriter.backfill.spread_import import Workers
 from lakewriter.backfill.worker_import import WORKER_DOWNLOADS, WorkerJob, this_process
 from lakewriter.binance.network import Network, check_proxies
-from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli import DEFAULT_LAKE, lake_uri_option
 from lakewriter.cli.commands.backfill_report import (
     DONE_BY_WORKERS,
     BackfillReport,
@@ -33,6 +33,7 @@ from lakewriter.cli.moment import parse_day
 from lakewriter.cli.progress_bar import ConsoleHandler
 from lakewriter.cli.series_options import begin_ms
 from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
+from lakewriter.cli.state_dir import check_state_dir, state_dir_option
 from lakewriter.cli.subscription_options import exchange_option, subscriptions_argument
 from lakewriter.cli.terminal import finished_report, log_to_stderr, stderr_is_terminal
 from lakewriter.clock import Clock
@@ -104,7 +105,8 @@ DOWNLOADS_MAX = 64
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 @partial(with_engine, jobs_default="1")
-@lake_option
+@lake_uri_option
+@state_dir_option
 def command(
     subscriptions: tuple[str, ...],
     since: str | None,
@@ -135,6 +137,8 @@ def command(
     lakewriter backfill 'spot:*USDT:1m' --engine spark --master spark://host:7077
     """
     config = find_config(config_path) or Config()
+    uri = lake or config.lake or DEFAULT_LAKE
+    check_state_dir(uri)
     subscribed = [parse_subscription(text) for text in subscriptions] or config.parsed_subscriptions()
     if not subscribed:
         raise UsageError(
@@ -156,7 +160,7 @@ def command(
         if max_weight is not None and max_weight > allowed:
             raise UsageError(f"--max-weight: {max_weight} is more than the {allowed} of {entry.market}")
     job = _Job(
-        lake or config.lake or DEFAULT_LAKE,
+        uri,
         partial(config.market, exchange=exchange),
         subscribed,
         options,
@@ -170,7 +174,7 @@ def command(
     try:
         done = asyncio.run(_run_until_stopped(job.plan_only() if dry_run else job.run()))
     except OSError as error:
-        where = error.filename or lake or config.lake or DEFAULT_LAKE
+        where = error.filename or uri
         raise LakewriterError(
             f"backfill: {where}: {error.strerror or error}", "run the same command again to resume"
         ) from None

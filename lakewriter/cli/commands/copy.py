@@ -8,11 +8,11 @@ import click
 import msgspec
 
 from lakewriter import __version__
-from lakewriter.cli import state_dir_option
 from lakewriter.cli.commands.copy_report import CopyReport
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_check import check_matches
 from lakewriter.cli.series_options import SeriesOptions, with_series_and_since
+from lakewriter.cli.state_dir import check_state_dir, state_dir_option
 from lakewriter.cli.terminal import escape_stray_logs, finished_report, print_errors
 from lakewriter.clock import present_ms
 from lakewriter.copying.pair import Pair, open_pair, open_to_copy
@@ -74,6 +74,7 @@ def command(
     """
     if dry_run and verify_only:
         raise UsageError("copy: --dry-run and --verify-only exclude each other", "lakewriter copy --help")
+    check_state_dir(source, target)
     wanted = series_options.partition_filter(until)
     change = not (dry_run or verify_only)
     started_s = time.monotonic()

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from lakewriter.binance.network import Network
-from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli import DEFAULT_LAKE, lake_uri_option
 from lakewriter.cli.checks.exchange import check_exchange
 from lakewriter.cli.checks.finding import Finding
 from lakewriter.cli.checks.lake_state import check_lake
@@ -24,6 +24,7 @@ from lakewriter.cli.checks.machine import (
     check_versions,
 )
 from lakewriter.cli.connect import clients_of
+from lakewriter.cli.state_dir import check_state_dir, state_dir_option
 from lakewriter.cli.subscription_options import exchange_option, subscriptions_argument
 from lakewriter.cli.terminal import finished_report, wrapped
 from lakewriter.clock import Clock
@@ -67,7 +68,8 @@ class DoctorReport(msgspec.Struct):
     "--timeout", metavar="DURATION", default="10s", show_default=True, help="The most time for one endpoint."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@lake_option
+@lake_uri_option
+@state_dir_option
 def command(
     subscriptions: tuple[str, ...],
     config_path: str | None,
@@ -98,6 +100,7 @@ def command(
     wanted = named or config.parsed_subscriptions() or _every_market()
     used = [config.market(each.market, exchange) for each in wanted]
     uri = lake or config.lake or DEFAULT_LAKE
+    check_state_dir(uri)
     exchange_check = _InBackground(
         "exchange", lambda found: _check_exchange(found, wanted, config, exchange, uri, timeout_s)
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lakewriter.cli import lake_option
+from lakewriter.cli import lake_uri_option
 from lakewriter.cli.config_text import ConfigChoices, config_text
 from lakewriter.cli.subscription_options import exchange_option, subscriptions_argument
 from lakewriter.config import FILE_NAME, load_config
@@ -28,7 +28,7 @@ DEFAULT_SUBSCRIPTION = "spot:BTCUSDT,ETHUSDT:1m"
 )
 @exchange_option
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
-@lake_option
+@lake_uri_option
 def command(
     subscriptions: tuple[str, ...],
     config_path: str,

@@ -17,7 +17,7 @@ import msgspec
 from lakewriter import __version__
 from lakewriter.backfill.background import BackgroundBackfill
 from lakewriter.binance.network import Network, check_proxies
-from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli import DEFAULT_LAKE, lake_uri_option
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.log_options import LogOptions, with_log_options
 from lakewriter.cli.moment import parse_day
@@ -27,6 +27,7 @@ from lakewriter.cli.recorder_summary import RecorderSummary
 from lakewriter.cli.series_options import begin_ms
 from lakewriter.cli.service_manager import ServiceManager, report_to
 from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
+from lakewriter.cli.state_dir import check_state_dir, state_dir_option
 from lakewriter.cli.subscription_options import exchange_option, subscriptions_argument
 from lakewriter.cli.terminal import stderr_is_terminal
 from lakewriter.clock import Clock
@@ -95,7 +96,8 @@ log = logging.getLogger(__name__)
     help="Offer a page, /healthz, /metrics and /status.json there, for example on 127.0.0.1:9464.",
 )
 @with_log_options
-@lake_option
+@lake_uri_option
+@state_dir_option
 def command(
     subscriptions: tuple[str, ...],
     config_path: str | None,
@@ -124,6 +126,8 @@ def command(
     """
     with log_options.errors():
         config = _config(config_path, subscriptions)
+        uri = lake or config.lake or DEFAULT_LAKE
+        check_state_dir(uri)
         given = [parse_subscription(text) for text in subscriptions]
         given_options = CommandLineOptions(
             config_path, given, flush_every, journal_limit, heal_limit, grace, since, exchange
@@ -134,7 +138,7 @@ def command(
             # Check `--exchange` and proxies before the lake is created.
             check_proxies(config.market(entry.market, exchange))
         with bound_http(http, config.http) as listeners:
-            store = create_lake(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
+            store = create_lake(uri, f"lakewriter {__version__}")
             progress = log_options.start(config)
             asyncio.run(_record(store, config, given_options, settings, duration_s, progress, listeners))
 
