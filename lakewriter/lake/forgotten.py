@@ -14,7 +14,6 @@ A forgotten range is a reason for absent candles, but no proof of their absence:
 a backfill or healing may have fetched them again.
 """
 
-import logging
 import secrets
 from collections.abc import Iterable
 from itertools import pairwise
@@ -30,12 +29,11 @@ from lakewriter.lake.gaps.ledgers import ReportedGap
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.row_file import host_files
+from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import is_series
 from lakewriter.ranges import Range, minus, union
 from lakewriter.regular_file import read_regular
 from lakewriter.series import Series
-
-log = logging.getLogger(__name__)
 
 FORGOTTEN_DIRECTORY = f"{STATE_DIRECTORY}/forgotten"
 FORGOTTEN_FILE = f"{FORGOTTEN_DIRECTORY}/log.ndjson"
@@ -222,7 +220,7 @@ def read_forgotten(root: Path) -> list[Forgotten]:
     for each in host_files(root / FORGOTTEN_FILE):
         known, unreadable = _read(each)
         if unreadable:
-            log.warning("forget: %s: %d unreadable lines are left out", each, len(unreadable))
+            warn_once(f"forget: {each}: {len(unreadable)} unreadable lines are left out")
         found += known
     return sorted(found, key=lambda each: (each.series, each.ranges[0], each.started_ms))
 

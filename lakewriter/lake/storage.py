@@ -76,6 +76,10 @@ class StoreError(LakeError):
         self.reason = reason
 
 
+class InvalidKeyError(StoreError):
+    """A listing with a key that is no path. Its other keys cannot be listed either."""
+
+
 class StoreAwayError(StoreError):
     """An object store that does not answer, or cannot serve requests now. It may be back later."""
 

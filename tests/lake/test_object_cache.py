@@ -18,7 +18,7 @@ from lakewriter.lake.remote.location import locate
 from lakewriter.lake.remote.object_cache import ENTRIES_DIRECTORY, PAUSE_S, ObjectCache
 from lakewriter.lake.remote.object_store import ObjectStorage
 from lakewriter.lake.storage import StoredBytes
-from lakewriter.lake.warn_once import warn_once
+from lakewriter.lake.warn_once import log_once
 from support.full_disk import full_disk
 from support.google_store import GoogleStore
 from support.object_store import Store, environment
@@ -32,7 +32,7 @@ NAME = "market=spot/symbol=币安人生USDT/interval=1d/date=2024-01-01/candles.
 
 @pytest.fixture(autouse=True)
 def _each_warning_again() -> None:
-    warn_once.cache_clear()
+    log_once.cache_clear()
 
 
 def cache(

@@ -13,7 +13,7 @@ from lakewriter.candle import Candle
 from lakewriter.cli.checks.lake_state import check_lake
 from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.remote.object_cache import ENTRIES_DIRECTORY
-from lakewriter.lake.warn_once import warn_once
+from lakewriter.lake.warn_once import log_once
 from lakewriter.partition import partition_of
 from lakewriter.query.python.reader import Lake, open_lake
 from lakewriter.status.size import REMOTE_FOOTERS_MAX
@@ -61,7 +61,7 @@ def root(two_symbols: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def prefix(request: pytest.FixtureRequest) -> str:
-    warn_once.cache_clear()
+    log_once.cache_clear()
     return str(request.node.name)
 
 

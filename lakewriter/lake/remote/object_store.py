@@ -24,8 +24,15 @@ from lakewriter.lake.remote.conditional_put import ConditionalWriter, version_of
 from lakewriter.lake.remote.location import Location
 from lakewriter.lake.remote.object_cache import ObjectCache, strong_e_tag
 from lakewriter.lake.remote.store_errors import is_missing_bucket, store_error
-from lakewriter.lake.storage import FILE_BYTES_MAX, ChangedError, Listing, Replacement, StoredBytes
-from lakewriter.lake.warn_once import warn_once
+from lakewriter.lake.storage import (
+    FILE_BYTES_MAX,
+    ChangedError,
+    InvalidKeyError,
+    Listing,
+    Replacement,
+    StoredBytes,
+)
+from lakewriter.lake.warn_once import named_in_warnings, warn_once
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -86,7 +93,10 @@ class ObjectStorage:
 
     @contextlib.contextmanager
     def local_copy(self, directories: Sequence[str], suffix: str) -> Iterator[Path]:
-        """Yield a temporary directory with the current files, each with the store's time of its object."""
+        """Yield a temporary directory with the current files, each with the store's time of its object.
+
+        Warnings name the store. A directory with a key that is no path is left out, with a warning.
+        """
         for _ in range(_COPY_LAPS_MAX):
             files, read = self._read_all(directories, suffix)
             # A ledger that is gone was taken over: its entries are in another one.
@@ -99,12 +109,13 @@ class ObjectStorage:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(found.data)
                     os.utime(path, ns=(found.modified_ms * 10**6,) * 2)
-            yield Path(root)
+            with named_in_warnings(root, self._uri):
+                yield Path(root)
 
     def _read_all(
         self, directories: Sequence[str], suffix: str
     ) -> tuple[list[tuple[str, str]], list[StoredBytes | None]]:
-        listings = self.in_parallel(self.entries, directories)
+        listings = self.in_parallel(self._entries_or_none, directories)
         files = [
             (f"{directory}/{file}", listing.versions[file])
             for directory, listing in zip(directories, listings, strict=True)
@@ -112,6 +123,13 @@ class ObjectStorage:
             if file.endswith(suffix) and not file.startswith(".") and self._fits_disk(directory, file)
         ]
         return files, list(self.in_parallel(lambda file: self.read_listed(*file), files))
+
+    def _entries_or_none(self, directory: str) -> Listing:
+        try:
+            return self.entries(directory)
+        except InvalidKeyError as error:
+            warn_once(f"{error.what}, so this directory is left out; {error.hint}")
+            return Listing([], [])
 
     def _fits_disk(self, directory: str, file: str) -> bool:
         if len(file.encode()) <= NAME_BYTES_MAX:

@@ -7,7 +7,7 @@ import re
 import xml.sax.saxutils
 
 from lakewriter.errors import LakeError
-from lakewriter.lake.storage import StoreAwayError, StoreError
+from lakewriter.lake.storage import InvalidKeyError, StoreAwayError, StoreError
 
 # An answer's error: S3, Google and Azure send XML with a code and a message.
 _CODE = re.compile(r"<Code>\s*([^<]*?)\s*</Code>")
@@ -20,6 +20,8 @@ _DEBUG = "\n\nDebug source"
 # The kinds of network errors are only in the debugging text.
 _KIND = re.compile(r"kind: (Connect|Timeout)\b")
 _KINDS = {"Connect": "cannot connect to the store", "Timeout": "no answer in time"}
+# The client lists no directory with a key that is no path. A key may have line breaks.
+_INVALID_KEY = re.compile(r'object with invalid path: .*?Path "(.*?)"(?:: | contained )', re.DOTALL)
 # Codes below 500 that say "not now".
 _NOT_NOW = ("SlowDown", "RequestTimeout", "TooManyRequests")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
@@ -41,7 +43,7 @@ _HINTS = (
     ("PermanentRedirect", _WRONG_REGION),
     ("AuthorizationHeaderMalformed", _WRONG_REGION),
     (
-        "invalid path",
+        "invalid name",
         "delete or rename that key: a part of its name is empty, . or .., or has a control character",
     ),
     ("SlowDown", _LATER),
@@ -68,6 +70,8 @@ def store_error(uri: str, name: str, error: Exception) -> LakeError:
         hint = f"AWS_REGION={region}, or {uri}?region={region}"
     where = f"{uri}/{name}" if name else uri
     kind = StoreAwayError if _is_away(text, code) else StoreError
+    if _found(_INVALID_KEY, text):
+        kind = InvalidKeyError
     return kind(f"lake: {where}: {reason}", hint, f"lake: {uri}: {reason}")
 
 
@@ -83,6 +87,8 @@ def is_missing_bucket(error: Exception) -> bool:
 
 
 def _reason(text: str, code: str, message: str) -> str:
+    if key := _found(_INVALID_KEY, text):
+        return f"the key {key} has an invalid name"
     if message:
         return message.rstrip(". ")
     if code:
