@@ -223,9 +223,10 @@ def compact_partition(
     run, which changes no row. A plain glob sees their candles twice until then.
     """
     partition = item.partition
+    known: dict[str, _FileToFold] = {}
     try:
         folded = store.change_partition(
-            partition, lambda: _fold(store, item, now_s, dry_run=dry_run), dry_run=dry_run
+            partition, lambda: _fold(store, item, now_s, known, dry_run=dry_run), dry_run=dry_run
         )
         return folded.result if dry_run else _without_folded(store, item, folded)
     except LakeError as error:
@@ -252,14 +253,21 @@ class _Folded(NamedTuple):
     to_remove: list[_FileToFold]
 
 
-def _fold(store: LakeStore, item: PartitionDirs, now_s: float, *, dry_run: bool) -> _Folded:
+def _fold(
+    store: LakeStore, item: PartitionDirs, now_s: float, known: dict[str, _FileToFold], *, dry_run: bool
+) -> _Folded:
+    """Fold a partition's files into its one file.
+
+    Args:
+        known: the foreign files that an earlier attempt has read; this one adds its own.
+    """
     partition = item.partition
     swept = tuple(
         name
         for directory in item.directories
         for name in store.storage.sweep(directory, now_s, dry_run=dry_run)
     )
-    files, refused = _read(store, item, int(now_s * 1000))
+    files, refused = _read(store, item, int(now_s * 1000), known)
     done, to_remove = _fold_files(store, partition, files, dry_run=dry_run)
     removed = [file.name for file in to_remove] if dry_run else []
     done = done._replace(files_removed=(*swept, *removed))
@@ -305,8 +313,13 @@ def _fold_files(
     return _Folded(done, [file for file in files if file is not own])
 
 
-def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_FileToFold], list[str]]:
+def _read(
+    store: LakeStore, item: PartitionDirs, now_ms: int, known: dict[str, _FileToFold]
+) -> tuple[list[_FileToFold], list[str]]:
     """Return the files to fold, and the errors of the other files.
+
+    A known file is not read again if it has the same version still. It may have changed, or
+    `forget` may have removed it, so its version is looked at in each attempt.
 
     Raises:
         LakeError: if the partition's own file cannot be folded.
@@ -315,7 +328,9 @@ def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_Fil
     # Our file may be newer than the listing, and must be folded in.
     listed = item.versions and dict.fromkeys((*item.versions, item.partition.file))
     for path in listed or candle_files(store.storage, item.directories):
-        if (found := store.storage.read(path)) is not None:
+        if path in known and store.storage.version(path) == known[path].version:
+            files.append(known[path])
+        elif (found := store.storage.read(path)) is not None:
             try:
                 rows, not_closed = rows_to_fold(item.partition, found, f"{store.name}/{path}", now_ms)
             except LakeError as error:
@@ -324,6 +339,8 @@ def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_Fil
                 refused.append(error.what)
             else:
                 files.append(_FileToFold(path, found.version, found.data, rows, not_closed))
+                if path != item.partition.file:
+                    known[path] = files[-1]
     return files, refused
 
 
