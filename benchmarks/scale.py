@@ -344,7 +344,7 @@ def money_table() -> str:
     rows = []
     for name, chosen in (("all", ALL), ("all but 1s", WITHOUT_SECONDS)):
         files, tb = partitions(chosen), lake_bytes(chosen) / 1e12
-        lists = SYMBOLS * sum(-(-count(each).partitions // 1000) for each in chosen) + SYMBOLS + 1
+        lists = SYMBOLS * -(-sum(count(each).partitions for each in chosen) // 1000) + 1
         rows.append(
             [
                 name,

@@ -137,8 +137,8 @@ def test_symbols_that_tools_spell_otherwise_are_looked_for(store: Store, long: L
     """A symbol that may be percent-encoded is found by a listing, and only its series is read."""
     sql = "SELECT close FROM candles WHERE symbol = '币安USDT' AND market = 'spot'"
     assert asked(store, long, sql).num_rows == 30
-    # Its symbols, its intervals, its days.
-    assert store.counted() == {"LIST": 3, "GET": 30}
+    # Its symbols, its series with their days.
+    assert store.counted() == {"LIST": 2, "GET": 30}
 
 
 def test_series_is_listed_in_one_go(store: Store, long: LakeStore) -> None:
@@ -149,13 +149,32 @@ def test_series_is_listed_in_one_go(store: Store, long: LakeStore) -> None:
 
 
 def test_many_days_of_many_series(store: Store, long: LakeStore) -> None:
-    """Many days of many series take one listing per series, not one per day."""
+    """Many days of many series take one listing for each symbol, not one for each day."""
     assert asked(store, long, f"SELECT close FROM candles WHERE {THREE_DAYS}").num_rows == 18
     levels = 3 + 6  # markets' symbols, symbols' intervals
     assert store.counted()["LIST"] == levels + 6 * 3
     sql = "SELECT close FROM candles WHERE \"date\" BETWEEN '2024-07-02' AND '2024-07-11'"
     assert asked(store, long, sql).num_rows == 60
-    assert store.counted() == {"LIST": levels + 6, "GET": 60}
+    assert store.counted() == {"LIST": levels, "GET": 60}
+
+
+def test_intervals_of_a_symbol(store: Store, tmp_path: Path) -> None:
+    """All intervals of a symbol take one listing. Some intervals list nothing of the others."""
+    intervals = ("1s", "1m", "5m", "15m", "1h", "1d")
+    candles = [rest_candle(n, interval=each) for each in intervals for n in range(3)]
+    make_lake(tmp_path, candles)
+    lake = open_to_read(store.upload(tmp_path, "intervals"))
+    assert (
+        asked(store, lake, "SELECT close FROM candles WHERE symbol = 'BTCUSDT' AND market = 'spot'").num_rows
+        == 18
+    )
+    assert store.counted() == {"LIST": 1, "GET": 6}
+    assert asked(store, lake, "FROM partitions").num_rows == 6
+    assert store.counted() == {"LIST": 3 + 1}
+    some = "market = 'spot' AND symbol = 'BTCUSDT' AND \"interval\" IN ('5m', '15m', '1h')"
+    assert asked(store, lake, f"SELECT close FROM candles WHERE {some}").num_rows == 9
+    assert store.counted() == {"LIST": 1 + 3, "GET": 3}
+    assert not [key for key in store.asked("intervals") if "interval=1s" in key]
 
 
 def test_each_scan_fetches_what_it_needs(store: Store, long: LakeStore) -> None:
@@ -193,8 +212,8 @@ def test_coverage_reads_many_at_once(store: Store, long: LakeStore) -> None:
     with store.misbehaving(hook):
         days = list(coverage(long, PartitionFilter(("spot",), ("BTCUSDT",))))
     assert len(days) == 30
-    # Ledgers, recorders of hosts, intervals, days; each file was listed with its day.
-    assert store.counted() == {"LIST": 7, "GET": 30}
+    # Ledgers, recorders of hosts, days; each file was listed with its day.
+    assert store.counted() == {"LIST": 6, "GET": 30}
 
 
 def test_hostile_keys(store: Store, tmp_path: Path) -> None:

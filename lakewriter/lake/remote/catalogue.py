@@ -3,7 +3,8 @@
 Strategy: each listing takes a round trip, but thirty concurrent ones take as long as
 one. So all requests of a level are concurrent. A level is not listed if its wanted
 names are known. A few wanted days are listed directly. Otherwise all days of a series
-are listed recursively, with a thousand keys in each request.
+are listed recursively, with a thousand keys in each request. If every interval is wanted,
+all series of a symbol are listed recursively.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +33,7 @@ FEW_INTERVALS = 2
 
 
 class _Series(NamedTuple):
-    """A series, or a prefix of its levels, and its possible directories.
+    """A series, or a prefix of its levels with all series below it, and its possible directories.
 
     Other programs percent-encode some names, so a series may have several directories.
 
@@ -99,14 +100,19 @@ class RemoteCatalogue:
 
     def _found(self, wanted: PartitionSelection) -> Iterator[tuple[Partition, list[Object]]]:
         """Yield the wanted partitions that have files, and these files, sorted by path."""
-        series = self._wanted_series(wanted)
-        few = {interval: wanted.few_days(interval) for interval in {each.values[2] for each in series}}
-        places = [
-            (each, place)
-            for each in series
-            for directory in each.directories
-            for place in _places(directory, few[each.values[2]], len(series))
-        ]
+        symbols = self._wanted_symbols(wanted)
+        if _all_of_symbols(wanted, len(symbols)):
+            series = symbols
+            places = [(each, directory) for each in series for directory in each.directories]
+        else:
+            series = self._wanted_series(wanted, symbols)
+            few = {interval: wanted.few_days(interval) for interval in {each.values[2] for each in series}}
+            places = [
+                (each, place)
+                for each in series
+                for directory in each.directories
+                for place in _places(directory, few[each.values[2]], len(series))
+            ]
         files = prefetch(lambda place: self._objects.tree(place[1]), places, PENDING_MAX)
         found: dict[Partition, list[Object]] = {}
         last: _Series | None = None
@@ -114,16 +120,16 @@ class RemoteCatalogue:
             if each is not last:
                 yield from _sorted(found)
                 found, last = {}, each
-            of_series = _of_partitions(each, objects)
-            days = sorted({partition.date.isoformat() for partition, _ in of_series})
-            kept = set(wanted.keep_days(each.values[2], days))
-            for partition, one in of_series:
-                if partition.date.isoformat() in kept:
-                    found.setdefault(partition, []).append(one)
+            for interval, of_interval in _of_partitions(each, objects).items():
+                days = sorted({partition.date.isoformat() for partition, _ in of_interval})
+                kept = set(wanted.keep_days(interval, days))
+                for partition, one in of_interval:
+                    if partition.date.isoformat() in kept:
+                        found.setdefault(partition, []).append(one)
         yield from _sorted(found)
 
-    def _wanted_series(self, wanted: PartitionSelection) -> list[_Series]:
-        """Return the wanted series that may exist, sorted. Levels with known names are not listed."""
+    def _wanted_symbols(self, wanted: PartitionSelection) -> list[_Series]:
+        """Return the wanted symbols that may exist, sorted. Known names are not listed."""
         # Only three markets exist, and no program percent-encodes their names.
         found = [
             _Series((market,), (f"{LEVELS[0]}={market}",))
@@ -134,11 +140,15 @@ class RemoteCatalogue:
             found = _below(found, LEVELS[1], [symbol for symbol in symbols if is_symbol(symbol)])
         else:
             found = self._listed(found, LEVELS[1], wanted)
+        return sorted(found)
+
+    def _wanted_series(self, wanted: PartitionSelection, symbols: list[_Series]) -> list[_Series]:
+        """Return the wanted series of symbols that may exist, sorted. Known names are not listed."""
         intervals = wanted.keep(LEVELS[2], sorted(INTERVALS))
         if len(intervals) <= FEW_INTERVALS:
-            found = _below(found, LEVELS[2], intervals)
+            found = _below(symbols, LEVELS[2], intervals)
         else:
-            found = self._listed(found, LEVELS[2], wanted)
+            found = self._listed(symbols, LEVELS[2], wanted)
         return sorted(each for each in found if is_series(*each.values))
 
     def _listed(self, found: list[_Series], level: str, wanted: PartitionSelection) -> list[_Series]:
@@ -181,9 +191,26 @@ def _places(directory: str, days: list[str] | None, series: int) -> list[str]:
         days: the wanted days, or None if they are not few.
         series: number of series to list.
     """
-    if days is None or (len(days) > 1 and len(days) * series > PENDING_MAX):
+    if days is None or _are_many(days, series):
         return [directory]
     return [f"{directory}/{LEVELS[3]}={day}" for day in days]
+
+
+def _are_many(days: list[str], series: int) -> bool:
+    """Return whether a listing of each series takes less time than one of each day."""
+    return len(days) > 1 and len(days) * series > PENDING_MAX
+
+
+def _all_of_symbols(wanted: PartitionSelection, symbols: int) -> bool:
+    """Return whether all series of each symbol would be listed whole.
+
+    Then one listing of the symbol has their keys. It takes fewer requests than that of
+    the symbol's intervals and those of the series. Each symbol has a series at least.
+    """
+    if len(wanted.keep(LEVELS[2], sorted(INTERVALS))) < len(INTERVALS):
+        return False
+    few = [days for days in map(wanted.few_days, INTERVALS) if days is not None]
+    return all(_are_many(days, symbols) for days in few)
 
 
 def _sorted(found: dict[Partition, list[Object]]) -> Iterator[tuple[Partition, list[Object]]]:
@@ -191,15 +218,18 @@ def _sorted(found: dict[Partition, list[Object]]) -> Iterator[tuple[Partition, l
         yield partition, sorted(found[partition])
 
 
-def _of_partitions(series: _Series, objects: Iterable[Object]) -> list[tuple[Partition, Object]]:
-    """Return the objects that are candle files of a series, with their partitions."""
-    depth = series.directories[0].count("/") + 1
-    market, symbol, interval = series.values
-    found = []
+def _of_partitions(series: _Series, objects: Iterable[Object]) -> dict[str, list[tuple[Partition, Object]]]:
+    """Return the objects that are candle files of a symbol or a series, with their partitions, by interval."""
+    market, symbol = series.values[:2]
+    found: dict[str, list[tuple[Partition, Object]]] = {}
     for each in objects:
         *above, day, file = each.name.split("/")
+        interval = level_value(LEVELS[2], above[-1]) if len(above) == len(LEVELS) - 1 else None
         value = level_value(LEVELS[3], day)
         date = None if value is None else parse_date_value(value)
-        if len(above) == depth and date is not None and is_candle_file(file):
-            found.append((partition_on((market, symbol, interval), date), each))
+        if interval is None or date is None or not is_candle_file(file):
+            continue
+        if is_series(market, symbol, interval):  # other directories only resemble a series
+            partition = partition_on((market, symbol, interval), date)
+            found.setdefault(interval, []).append((partition, each))
     return found
