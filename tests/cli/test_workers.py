@@ -23,7 +23,7 @@ from lakewriter.sandbox.server import Sandbox
 from support.backfilling import START_MS, against_sandbox, run_backfill
 from support.lengths import LONG, either
 from support.lost_workers import LosingSpark
-from support.running import run_here
+from support.running import run, run_here
 from support.spark_session import MASTER, needs_spark
 
 pytestmark = pytest.mark.slow
@@ -86,6 +86,17 @@ def test_an_import_by_workers_is_the_same(engine: str, files: Path, request: pyt
     assert rows_of(files / "workers") == rows_of(files / "alone")
     printed, _, _ = told_by(files, "import", "--lake", "workers", "market=spot", "--json", *options)
     assert counts_of(printed)["added"] == 0
+
+
+@needs_spark
+@pytest.mark.long
+def test_an_import_on_spark_in_a_new_process(files: Path) -> None:
+    """A command that has not imported pandas starts Spark, which needs it."""
+    (files / "market=spot/ETHUSDT-1h-bad.csv").unlink()
+    options = ("--engine", "spark", "--master", "local[2]")
+    done = run("import", "--lake", "lake", "market=spot", "--json", *options, cwd=files, fresh=True)
+    assert done.returncode == 0, done.stderr
+    assert counts_of(done.stdout)["added"] == FILES * 24
 
 
 def test_workers_that_import_the_same_files_at_once_repeat_nothing(files: Path) -> None:

@@ -159,7 +159,9 @@ def command(
     started_s = time.monotonic()
     store = None if dry_run else create_lake(lake or DEFAULT_LAKE, __version__)
     summary, failures, notes = ImportSummary(dry_run=dry_run), [], []
-    with without_pandas(), progress_bar("importing") as progress, engine or contextlib.nullcontext():
+    # Spark imports pandas, and workers do without it themselves.
+    alone = without_pandas() if engine is None else contextlib.nullcontext()
+    with alone, progress_bar("importing") as progress, engine or contextlib.nullcontext():
         advance = partial(progress.advance, progress.add_task("importing", total=len(files)))
         for imported in _results(store, files, job, engine, advance):
             _count(summary, imported)
