@@ -17,6 +17,7 @@ speculation a killed copy may have done anything.
 
 import pickle
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, pairwise
@@ -30,7 +31,7 @@ from lakewriter.engines.spark_slice import COLUMNS, SparkJob
 from lakewriter.errors import LakewriterError
 from lakewriter.interruptible import CHECK_EVERY_S, wait_for
 
-# The limit of the start of a session, and of the wait for the first executor.
+# The limit of the start of a session, and of a wait without any executor.
 START_S_MAX = 180.0
 
 # The limit of the end of a session.
@@ -53,7 +54,7 @@ class SparkEngine:
         command: the command's name, for errors.
         master: Spark's master, or the URL of a Connect server.
         options: Spark's configuration.
-        start_s_max: the limit of the start, and of the wait for the first executor, in seconds.
+        start_s_max: the limit of the start, and of a wait without any executor, in seconds.
 
     Raises:
         UsageError: if it is no master.
@@ -72,6 +73,7 @@ class SparkEngine:
         self._options = options
         self._start_s_max = start_s_max
         self._session: Session | None = None
+        self._keep_log = False
         self._cores = 0
         # Spark binds a job to the thread that starts it. The main thread waits, so that Ctrl-C ends it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=_NAME)
@@ -88,7 +90,7 @@ class SparkEngine:
             ending = ThreadPoolExecutor(1, thread_name_prefix=_NAME)
             if error is not None:
                 wait_for(ending.submit(session.cancel), END_S_MAX)
-            wait_for(ending.submit(session.close, failed=isinstance(error, Exception)), END_S_MAX)
+            wait_for(ending.submit(session.close, keep_log=self._keep_log), END_S_MAX)
             ending.shutdown(wait=False)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -166,15 +168,36 @@ class SparkEngine:
         slices: int,
         advance: Callable[[int], None],
     ) -> None:
-        """Wait for a job, and report its finished tasks as items."""
+        """Wait for a job, and report its finished tasks as items.
+
+        Raises:
+            LakewriterError: if there is no executor for too long.
+        """
         told = 0
+        alive_s = time.monotonic()
         while not wait_for(running, CHECK_EVERY_S):
-            done = min(count, session.tasks_done() * count // slices)
+            done, has_executors = self._progress(session)
+            done = min(count, done * count // slices)
             if done > told:
                 advance(done - told)
                 told = done
+            now_s = time.monotonic()
+            alive_s = now_s if has_executors else alive_s
+            if now_s - alive_s > self._start_s_max:
+                raise LakewriterError(
+                    f"{self._command}: spark: all executors are lost, and none came back "
+                    f"within {self._start_s_max:.0f} s; no partition is half changed",
+                    "see why on the workers (memory?), and run it again",
+                )
         if running.exception() is None:
             advance(count - told)
+
+    def _progress(self, session: Session) -> tuple[int, bool]:
+        """Return the number of finished tasks, and whether an executor lives."""
+        try:
+            return session.tasks_done(), session.has_executors()
+        except Exception:  # noqa: BLE001 - of py4j or the socket: the job fails with a better one
+            return 0, True
 
     def _results(self, rows: list[Any], count: int) -> Iterator[Any]:
         rows.sort(key=lambda row: row["slice"])
@@ -195,7 +218,14 @@ class SparkEngine:
         for sign, what, hint in _KNOWN:
             if sign in text:
                 return LakewriterError(f"{self._command}: spark: {what}", hint)
-        return LakewriterError(f"{self._command}: spark: {first_line(error)}")
+        what, hint = first_line(error), ""
+        if (session := self._session) is not None:
+            if end := session.end_of_driver():
+                what, hint = f"{end}; no partition is half changed", "run it again; "
+            if session.log is not None:
+                self._keep_log = True
+                hint += f"Spark's log: {session.log}"
+        return LakewriterError(f"{self._command}: spark: {what}", hint)
 
 
 # Texts in errors of Spark, and what to say instead.
@@ -214,6 +244,11 @@ _KNOWN = (
         "ExecutorLostFailure",
         "executors were lost again and again; no partition is half changed",
         "see why on the workers (memory?), and run it again",
+    ),
+    (
+        "StatusCode.UNAVAILABLE",
+        "the Connect server no longer answers; no partition is half changed",
+        "is it running? see its log, and run it again",
     ),
 )
 

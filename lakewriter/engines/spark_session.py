@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,8 +23,15 @@ from lakewriter.errors import LakewriterError, UsageError
 # The limit of a first connection to a master or server.
 PROBE_S_MAX = 5.0
 
+# The limit of the wait for the end of a Java process that no longer answers.
+DEATH_S_MAX = 2.0
+
 # The executors are counted once their number has not changed for so long.
 SETTLED_S = 2.0
+
+# A broken connection to a Connect server is tried again so often, for some 40 s in all.
+RETRIES = 6
+RETRY_MS_MAX = 20_000
 
 _DEFAULT_PORTS = {"spark": 7077, "sc": 15002}
 _EXAMPLES = "spark://host:7077, local[4], local-cluster[2,1,1024], yarn, k8s://… or sc://host:15002"
@@ -36,9 +44,11 @@ class Session(Protocol):
 
     Attributes:
         spark: the pyspark session.
+        log: the file with the messages of Spark's own process; None for another host's process.
     """
 
     spark: Any
+    log: Path | None
 
     def cores(self, limit_s: float) -> int:
         """Return the number of cores of all executors; wait for the first executor.
@@ -50,11 +60,17 @@ class Session(Protocol):
     def tasks_done(self) -> int:
         """Return the number of finished tasks of the running job, as far as Spark has told."""
 
+    def has_executors(self) -> bool:
+        """Return whether an executor lives, as far as this process can tell."""
+
+    def end_of_driver(self) -> str:
+        """Return how Spark's driver has ended; "" while it lives, or as far as this process can tell."""
+
     def cancel(self) -> None:
         """Cancel all jobs."""
 
-    def close(self, *, failed: bool) -> None:
-        """End the connection and all processes that it started. A failure keeps the log file."""
+    def close(self, *, keep_log: bool) -> None:
+        """End the connection and all processes that it started."""
 
 
 def check_master(master: str) -> None:
@@ -117,8 +133,9 @@ def open_session(master: str, options: Mapping[str, str]) -> Session:
     """
     for name in ("py4j", "pyspark"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # On the version of pandas, which is not used here.
+    # On the version of pandas, which is not used here; and on retries, whose end is an error.
     warnings.filterwarnings("ignore", message="PySpark does not yet", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]", category=UserWarning)
     return _ConnectSession(master, options) if is_connect(master) else _ClassicSession(master, options)
 
 
@@ -131,29 +148,45 @@ class _ConnectSession:
         builder = SparkSession.builder.remote(master)
         for name, value in options.items():
             builder = builder.config(name, value)
+        self.log: Path | None = None
         self.spark = builder.create()
+        self._retry(RETRIES)
         self._done = 0
         self.spark.registerProgressHandler(self._count)
+
+    def _retry(self, times: int) -> None:
+        from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415 - of an extra
+
+        policy = DefaultPolicy(max_retries=times, max_backoff=RETRY_MS_MAX)
+        self.spark.client.set_retry_policies([policy])
 
     def _count(self, stages: Any, inflight_tasks: int, operation_id: str | None, done: bool) -> None:  # noqa: ARG002
         self._done = sum(stage.num_completed_tasks for stage in stages or ())
 
     def cores(self, limit_s: float) -> int:  # noqa: ARG002 - the caller limits the call
         """Return the default parallelism. No call returns it, so ask for a table without a number."""
-        from pyspark.sql.functions import max as greatest  # noqa: PLC0415 - of an extra
-        from pyspark.sql.functions import spark_partition_id  # noqa: PLC0415 - of an extra
+        # `pyspark.sql.functions` are those of a classic session, unless the environment says otherwise.
+        from pyspark.sql.connect import functions  # noqa: PLC0415 - of an extra
 
-        table = self.spark.range(1 << 20).select(spark_partition_id().alias("number"))
-        ((last,),) = table.agg(greatest("number")).collect()
+        table = self.spark.range(1 << 20).select(functions.spark_partition_id().alias("number"))
+        ((last,),) = table.agg(functions.max("number")).collect()
         return int(last) + 1
 
     def tasks_done(self) -> int:
         return self._done
 
+    def has_executors(self) -> bool:
+        return True
+
+    def end_of_driver(self) -> str:
+        return ""
+
     def cancel(self) -> None:
+        self._retry(0)
         self.spark.interruptAll()
 
-    def close(self, *, failed: bool) -> None:  # noqa: ARG002 - the server has its own log
+    def close(self, *, keep_log: bool) -> None:  # noqa: ARG002 - the server has its own log
+        self._retry(0)
         self.spark.stop()
 
 
@@ -169,6 +202,7 @@ class _ClassicSession:
 
         self._is_local = master.split("[")[0] == "local"
         self._directory: Path | None = None
+        self.log: Path | None = None
         self._context = SparkContext._active_spark_context
         if self._context is None:
             self._start(master, options)
@@ -179,7 +213,7 @@ class _ClassicSession:
         from pyspark.java_gateway import launch_gateway  # noqa: PLC0415 - of an extra
 
         self._directory = Path(tempfile.mkdtemp(prefix="lakewriter-spark-"))
-        log_path = self._directory / "spark.log"
+        self.log = log_path = self._directory / "spark.log"
         conf = SparkConf(loadDefaults=False).setMaster(master).setAppName("lakewriter")
         for name, value in {**_defaults(self._directory), **options}.items():
             conf.set(name, value)
@@ -193,6 +227,8 @@ class _ClassicSession:
             with log_path.open("wb") as log:
                 self._gateway = launch_gateway(conf, {"stdout": log, "stderr": log})
             self._context = SparkContext(conf=conf, gateway=self._gateway)
+            # It would print a traceback when the Java process dies.
+            self._context._accumulatorServer.handle_error = lambda *_: None
         except Exception as error:  # noqa: BLE001 - of Java, py4j or pyspark
             _forget_gateway()
             raise LakewriterError(
@@ -208,8 +244,7 @@ class _ClassicSession:
         until_s = time.monotonic() + limit_s
         count, since_s = 0, time.monotonic()
         while not count or time.monotonic() - since_s < SETTLED_S:
-            # The driver is one of them.
-            now = self._context._jsc.sc().getExecutorMemoryStatus().size() - 1
+            now = self._executors()
             if now != count:
                 count, since_s = now, time.monotonic()
             if not count and time.monotonic() > until_s:
@@ -224,20 +259,41 @@ class _ClassicSession:
         infos = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
         return sum(info.numCompletedTasks for info in infos if info is not None)
 
+    def _executors(self) -> int:
+        # The driver is one of them.
+        return int(self._context._jsc.sc().getExecutorMemoryStatus().size()) - 1
+
+    def has_executors(self) -> bool:
+        return self._is_local or self._executors() > 0
+
+    def end_of_driver(self) -> str:
+        if self._directory is None:
+            return ""
+        try:
+            code = self._gateway.proc.wait(DEATH_S_MAX)
+        except subprocess.TimeoutExpired:
+            return ""
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return f"the Java process of the driver {how}"
+
     def cancel(self) -> None:
         self._context.cancelAllJobs()
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, *, keep_log: bool) -> None:
         if self._directory is None:
             return
-        self._context.stop()
-        self._gateway.shutdown()
         process = self._gateway.proc
-        process.stdin.close()  # the Java process ends with it
-        process.wait(PROBE_S_MAX)
-        _forget_gateway()
-        if not failed:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if process.poll() is not None:
+            self._context._jsc = None  # nothing answers, and pyspark would warn of that
+        try:
+            self._context.stop()
+            self._gateway.shutdown()
+            process.stdin.close()  # the Java process ends with it
+            process.wait(PROBE_S_MAX)
+        finally:
+            _forget_gateway()
+            if not keep_log:
+                shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def _defaults(directory: Path) -> dict[str, str]:
