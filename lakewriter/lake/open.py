@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -165,7 +166,8 @@ def _open_remote(
         check_format(content.data, f"{location.uri}/{FORMAT_NAME}", location.uri)
     elif not may_be_absent and not any(name.startswith(f"{LEVELS[0]}=") for name in below.directories):
         raise LakeError(
-            f"lake: {location.uri} does not exist", "a lake has market=…/ and _lakewriter/ below it"
+            f"lake: {location.uri} does not exist",
+            f"lakewriter record spot:BTCUSDT:1m --lake {shlex.quote(uri)} makes one",
         )
     return LakeStore(
         location.uri,

@@ -5,6 +5,7 @@ the first. No other directory is a lake, not even an empty one.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -24,6 +25,8 @@ STATE_VARIABLE = "LAKEWRITER_STATE_DIR"
 _CHILDREN_MAX = 100
 
 _OURS = (STATE_DIRECTORY, *(f"{LEVELS[0]}={market}" for market in MARKETS))
+# A mistake that would name a directory.
+_STORE_WITH_ONE_SLASH = re.compile(r"(s3|gs|az):/?(?!/)", re.IGNORECASE)
 _EXAMPLE = "lakewriter record spot:BTCUSDT:1m"
 
 
@@ -36,11 +39,16 @@ def local_root(uri: str) -> Path:
 
     Raises:
         LakewriterError: if the URI is on an object store, or is no valid path.
+        UsageError: if it is a store's URI with a mistake.
     """
     check_file_names()
     if "://" in uri:
         raise LakewriterError(
             f"lake: {uri}: this command needs a lake on a disk so far", "give a local directory with --lake"
+        )
+    if written := _STORE_WITH_ONE_SLASH.match(uri):
+        raise UsageError(
+            f"lake: {uri} is neither a directory nor a store", f"{written[1]}://{uri[written.end() :]}"
         )
     try:
         root = Path(uri).expanduser().resolve()

@@ -140,9 +140,9 @@ def test_a_spelling_mistake_is_no_health(store: Store, command: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "what", "hint"),
     [
-        ("s3://nowhere/lake", "lake: s3://nowhere/lake: there is no bucket nowhere", ""),
-        ("s3://bucket/nowhere", "lake: s3://bucket/nowhere does not exist", "a lake has market=…/"),
-        ("s3://bucket", "lake: s3://bucket does not exist", "a lake has market=…/"),
+        ("s3://nowhere/lake", "lake: s3://nowhere/lake: there is no bucket nowhere", "aws s3 mb s3://nowhere creates one"),
+        ("s3://bucket/nowhere", "lake: s3://bucket/nowhere does not exist", "--lake s3://bucket/nowhere makes one"),
+        ("s3://bucket", "lake: s3://bucket does not exist", "lakewriter record spot:BTCUSDT:1m --lake s3://bucket"),
         ("s3://bucket/candles?endpoint_override=http://127.0.0.1:9", "lake: s3://bucket/candles: ", "is the network up"),
         ("s3://bucket/candles?x=1", "lake: s3://bucket/candles: there is no parameter x", "parameters: "),
     ],

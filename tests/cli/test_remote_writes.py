@@ -92,4 +92,7 @@ def test_missing_bucket(bucket: Bucket, tmp_path: Path) -> None:
         environment={**os.environ, **bucket.variables, "XDG_STATE_HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == "lakewriter: lake: s3://nowhere/lake: there is no bucket nowhere\n"
+    assert (
+        done.stderr
+        == "lakewriter: lake: s3://nowhere/lake: there is no bucket nowhere\n  aws s3 mb s3://nowhere creates one\n"
+    )

@@ -122,6 +122,7 @@ def test_what_somebody_else_put_there_is_given_as_it_is(store: Store) -> None:
          "AWS_REGION=eu-west-1, or s3://bucket/lake?region=eu-west-1"),
         (refusal("503 Slow Down", "SlowDown", "Reduce your request rate."), "Reduce your request rate", "try again later"),
         (refusal("500 Internal Server Error", "InternalError", "We failed."), "We failed", "try again later"),
+        (("404 Not Found", [], b""), "status code: 404 Not Found", "is the endpoint that of a store"),
         (("200 OK", [("Content-Type", "text/html")], b"<html>Welcome to the hotel"), "invalid list response", ""),
     ],
 )  # fmt: skip
@@ -160,6 +161,15 @@ def test_nobody_answers() -> None:
     with pytest.raises(LakeError, match=r"cannot connect to the store") as raised:
         ObjectStorage(locate(f"s3://a:b@bucket/lake?endpoint_override=http://127.0.0.1:{port}")).entries("")
     assert "AWS_ENDPOINT_URL" in raised.value.hint
+
+
+def test_an_endpoint_without_https(store: Store) -> None:
+    """Without a scheme an endpoint is asked by https, and the error says what to write."""
+    endpoint = store.url.removeprefix("http://")
+    with pytest.raises(LakeError) as raised:
+        ObjectStorage(locate(f"s3://a:b@bucket/lake?endpoint_override={endpoint}")).entries("")
+    assert raised.value.what == "lake: s3://bucket/lake: the store does not speak https"
+    assert raised.value.hint == "write http:// before the endpoint: AWS_ENDPOINT_URL=http://…"
 
 
 def accepted(server: socket.socket) -> int:

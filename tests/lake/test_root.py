@@ -1,5 +1,6 @@
 """The directories that are lakes, and the hint of the error for those that are not."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from click.testing import CliRunner
 
 from lakewriter import open_lake
 from lakewriter.cli import cli
-from lakewriter.errors import EmptyAnswerWarning, LakeError
+from lakewriter.errors import EmptyAnswerWarning, LakeError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY
 from support.lakes import make_lake, rest_candle
@@ -48,6 +49,23 @@ def test_no_command_takes_a_directory_for_an_empty_lake(arguments: list[str], la
     assert isinstance(result.exception, LakeError), result
     assert result.exception.what.startswith(f"lake: {empty} is no lake: it has no _lakewriter/")
     assert not list(empty.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("uri", "meant"),
+    [("s3:/bucket/lake", "s3://bucket/lake"), ("gs:bucket", "gs://bucket"), ("AZ:/c/lake", "AZ://c/lake")],
+)
+def test_a_store_with_a_slash_too_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, meant: str
+) -> None:
+    """A store's URI with a mistake names no directory, and none is created."""
+    monkeypatch.chdir(tmp_path)
+    for opened in (LakeStore.open, LakeStore.open_or_empty, partial(LakeStore.create, created_by="test")):
+        with pytest.raises(UsageError) as caught:
+            opened(uri)
+        assert caught.value.what == f"lake: {uri} is neither a directory nor a store"
+        assert caught.value.hint == meant
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_lake_above_is_meant(lake: Path) -> None:

@@ -19,6 +19,8 @@ _ATTEMPTS = re.compile(r"^.*?Error performing \w+ \S+ in \S+(?:, after [^-]*)? -
 _DEBUG = "\n\nDebug source"
 # The kinds of network errors are only in the debugging text.
 _KIND = re.compile(r"kind: (Connect|Timeout)\b")
+# The client spoke TLS, and the answer was none.
+_NO_TLS = re.compile(r"\bInvalidContentType\b")
 _KINDS = {"Connect": "cannot connect to the store", "Timeout": "no answer in time"}
 # The client lists no directory with a key that is no path. A key may have line breaks.
 _INVALID_KEY = re.compile(r'object with invalid path: .*?Path "(.*?)"(?:: | contained )', re.DOTALL)
@@ -26,6 +28,12 @@ _INVALID_KEY = re.compile(r'object with invalid path: .*?Path "(.*?)"(?:: | cont
 _NOT_NOW = ("SlowDown", "RequestTimeout", "TooManyRequests")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
+# Commands that create a bucket.
+_NEW_BUCKET = {
+    "s3": "aws s3 mb s3://{}",
+    "gs": "gcloud storage buckets create gs://{}",
+    "az": "az storage container create --name {}",
+}
 _CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _WRONG_REGION = "AWS_REGION, or ?region=…, has to be the bucket's"
 _LATER = "try again later"
@@ -33,6 +41,8 @@ _LATER = "try again later"
 # Hints by a part of the error text.
 _HINTS = (
     ("cannot connect", "is the network up, and AWS_ENDPOINT_URL right?"),
+    ("speak https", "write http:// before the endpoint: AWS_ENDPOINT_URL=http://…"),
+    ("404 Not Found", "is the endpoint that of a store, and AWS_ENDPOINT_URL right?"),
     ("no answer", "is the network up, and AWS_ENDPOINT_URL right?"),
     ("AccessDenied", _CREDENTIALS),
     ("InvalidAccessKeyId", _CREDENTIALS),
@@ -62,9 +72,14 @@ def store_error(uri: str, name: str, error: Exception) -> LakeError:
     text = str(error).partition(_DEBUG)[0]
     code, message = _found(_CODE, text), xml.sax.saxutils.unescape(_found(_MESSAGE, text))
     if code in _NO_BUCKET:
-        bucket = uri.partition("://")[2].partition("/")[0]
-        return LakeError(f"lake: {uri}: there is no bucket {bucket}", "")
-    reason = _KINDS.get(_found(_KIND, str(error))) or _reason(text, code, message)
+        scheme, _, path = uri.partition("://")
+        bucket = path.partition("/")[0]
+        create = _NEW_BUCKET.get(scheme, "").format(bucket)
+        return LakeError(f"lake: {uri}: there is no bucket {bucket}", f"{create} creates one")
+    if _NO_TLS.search(str(error)):
+        reason = "the store does not speak https"
+    else:
+        reason = _KINDS.get(_found(_KIND, str(error))) or _reason(text, code, message)
     hint = next((hint for word, hint in _HINTS if word in f"{reason} {text}"), "")
     if region := _found(_REGION, text):
         hint = f"AWS_REGION={region}, or {uri}?region={region}"
@@ -94,7 +109,7 @@ def _reason(text: str, code: str, message: str) -> str:
     if code:
         return f"{code} (HTTP status {_found(_STATUS, text)})"
     lines = _ATTEMPTS.sub("", text).strip().splitlines() or [""]
-    return lines[0].rstrip(".")
+    return lines[0].rstrip(".: ")
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str:
