@@ -6,6 +6,7 @@ from collections import Counter
 import msgspec
 
 from lakewriter.errors import LakeError
+from lakewriter.lake.storage import StoreAwayError
 from lakewriter.partition import Partition
 from lakewriter.series import Series
 
@@ -33,6 +34,7 @@ class Progress(msgspec.Struct):
         retried: the retries of downloads and pages.
         unmerged: the partitions that could not be merged; they are unchanged.
         unreadable: the series with an unreadable file; they are unchanged.
+        is_away: whether the lake's object store was away for some of either.
         current: the series or file that is being processed.
     """
 
@@ -50,16 +52,26 @@ class Progress(msgspec.Struct):
     retried: int = 0
     unmerged: set[Partition] = msgspec.field(default_factory=set)
     unreadable: set[Series] = msgspec.field(default_factory=set)
+    is_away: bool = False
     current: str = ""
 
     def add_unmerged(self, partition: Partition, error: LakeError) -> None:
         """Add a partition that could not be merged; log the first ones."""
-        if partition not in self.unmerged and len(self.unmerged) < _NAMED_MAX:
+        if not self._is_away(error) and partition not in self.unmerged and len(self.unmerged) < _NAMED_MAX:
             log.error("%s", error)
         self.unmerged.add(partition)
 
     def add_unreadable(self, series: Series, error: LakeError) -> None:
         """Add a series that cannot be finished because of an unreadable file; log the first ones."""
-        if len(self.unreadable) < _NAMED_MAX:
+        if not self._is_away(error) and len(self.unreadable) < _NAMED_MAX:
             log.error("%s: %s", series, error)
         self.unreadable.add(series)
+
+    def _is_away(self, error: LakeError) -> bool:
+        """Return whether the store is away; log the first such error for all partitions and series."""
+        if not isinstance(error, StoreAwayError):
+            return False
+        if not self.is_away:
+            log.error("%s", error.reason)
+        self.is_away = True
+        return True

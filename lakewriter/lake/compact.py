@@ -45,7 +45,7 @@ from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import prefetch
 from lakewriter.lake.remote.object_cache import strong_e_tag
 from lakewriter.lake.root import STATE_DIRECTORY
-from lakewriter.lake.storage import StoredBytes
+from lakewriter.lake.storage import StoreAwayError, StoredBytes
 from lakewriter.partition import Partition, is_candle_file
 from lakewriter.regular_file import read_regular
 
@@ -89,6 +89,7 @@ class CompactionResult(NamedTuple):
         not_closed: number of rows left out of foreign files because their candle is not closed.
         disputed: number of removed duplicates that differ from the kept row.
         directories_removed: number of removed further directories of the partition.
+        is_away: whether the error is that the object store is away.
     """
 
     partition: Partition
@@ -104,6 +105,7 @@ class CompactionResult(NamedTuple):
     not_closed: int = 0
     disputed: int = 0
     directories_removed: int = 0
+    is_away: bool = False
 
 
 def planned_compactions(
@@ -230,7 +232,8 @@ def compact_partition(
         )
         return folded.result if dry_run else _without_folded(store, item, folded)
     except LakeError as error:
-        return CompactionResult(partition, error=error.what, hint=error.hint)
+        is_away = isinstance(error, StoreAwayError)
+        return CompactionResult(partition, error=error.what, hint=error.hint, is_away=is_away)
     except OSError as error:
         return CompactionResult(partition, error=f"{store.name}/{partition.path}: {error.strerror}")
 

@@ -16,16 +16,18 @@ from click.testing import CliRunner
 
 from lakewriter.candle import to_table
 from lakewriter.cli import cli
-from lakewriter.lake.compact import CompactionResult, compact_partitions
+from lakewriter.cli.commands.compact import AWAY_MAX
+from lakewriter.lake.compact import STORE_COMPACTIONS_MAX, CompactionResult, compact_partitions
 from lakewriter.lake.lake import LakeStore, Merged
 from lakewriter.lake.open import create_lake, open_to_read
 from lakewriter.lake.prefetch import PENDING_MAX
 from lakewriter.lake.published import publish
 from lakewriter.market import MARKETS
 from lakewriter.partition import Partition
+from support import running
 from support.compaction import plan_compaction, write_verified
 from support.lakes import rest_candle
-from support.object_store import Request, Store
+from support.object_store import Request, Store, refusal
 
 DAY = date(2024, 6, 30)
 PARTITIONS = 12
@@ -155,6 +157,22 @@ def compact(lake: LakeStore) -> list[CompactionResult]:
     write_verified(lake, done, everything=True)
     assert not [each.error for each in done if each.error]
     return done
+
+
+def test_compaction_while_the_store_is_away(lake: LakeStore, server: Store) -> None:
+    """A command that finds the store away for many partitions in a row stops, with one line."""
+    merge(lake, 5, partitions=AWAY_MAX + STORE_COMPACTIONS_MAX + 20)
+    counted(server)
+    away = refusal("503 Service Unavailable", "ServiceUnavailable", "Come back.")
+    with server.misbehaving(lambda request: away if request.key.endswith(".parquet") else None):
+        done = running.run("compact", "--lake", server.uri("test_compaction_while_the_store_is_away"))
+    what, hint = done.stderr.splitlines()
+    assert what.startswith(f"lakewriter: compact: {AWAY_MAX} partitions in a row failed: lake: s3://bucket/")
+    assert what.endswith("/candles.parquet: Come back")
+    assert (done.returncode, done.stdout, hint) == (1, "", "  run it again")
+    asked = {request.key for request in server.requests if request.verb == "GET"}
+    assert len([key for key in asked if key.endswith(".parquet")]) < AWAY_MAX + 2 * STORE_COMPACTIONS_MAX + 1
+    assert len(compact(lake)) == AWAY_MAX + STORE_COMPACTIONS_MAX + 20 + 1
 
 
 # A listing of each market, and of each symbol of the one that has some.

@@ -53,6 +53,7 @@ class BackfillReport(msgspec.Struct):
     unknown: list[str] = []
     partitions_failed: int = 0
     series_unreadable: int = 0
+    store_away: bool = False
     seconds: float = 0.0
     at_least: list[str] = []
 
@@ -71,7 +72,10 @@ class BackfillReport(msgspec.Struct):
         if self.partitions_failed:
             parts.append(f"{self.partitions_failed:,} partitions could not be merged and are unchanged")
         if self.series_unreadable:
-            parts.append(f"{self.series_unreadable:,} series have files that cannot be read")
+            why = "are not complete" if self.store_away else "have files that cannot be read"
+            parts.append(f"{self.series_unreadable:,} series {why}")
+        if self.store_away:
+            parts.append("the store was away")
         return "; ".join(parts)
 
     @property
@@ -79,7 +83,7 @@ class BackfillReport(msgspec.Struct):
         """The hint for the error text."""
         if self.unknown:
             return "check the spelling"
-        if self.series_unreadable:
+        if self.series_unreadable and not self.store_away:
             return "lakewriter verify --check partition"
         return "the same command retries missing candles"
 
@@ -188,6 +192,7 @@ def report_of(plan: BackfillPlan, done: Done, seconds: float = 0.0) -> BackfillR
         unknown=[str(series) for series in plan.unknown],
         partitions_failed=len(done.unmerged),
         series_unreadable=len(done.unreadable),
+        store_away=done.is_away,
         seconds=round(seconds, 3),
     )
 

@@ -52,6 +52,9 @@ class CompactSummary(msgspec.Struct):
     at_least: list[str] = []
 
 
+# A store that is away for so many partitions in a row is taken to be away for all.
+AWAY_MAX = 20
+
 # Sums of what workers did. The other fields follow from the plan and the lake.
 _DONE_BY_WORKERS = (
     "rewritten", "duplicates_removed", "rows_disputed", "rows_not_closed", "files_removed",
@@ -92,6 +95,7 @@ def command(
         sweep_state(store, time.time())
     whole_lake = partition_filter == PartitionFilter()
     tally = _Tally(VerifiedList(store, everything=whole_lake), CompactSummary(dry_run=dry_run))
+    in_a_row = 0
     with progress_bar("compacting") as progress, engine_options.chosen("compact") as engine:
         total = None if progress.disable or store.is_remote else _count(store, partition_filter)
         advance = partial(progress.advance, progress.add_task("compacting", total=total))
@@ -108,6 +112,12 @@ def command(
             store, work(), time.time(), dry_run=dry_run, engine=engine, advance=advance
         ):
             tally.add(outcome)
+            in_a_row = in_a_row + 1 if outcome.is_away else 0
+            if in_a_row == AWAY_MAX:
+                raise LakewriterError(
+                    f"compact: {AWAY_MAX} partitions in a row failed: {outcome.error}",
+                    "run it again",
+                )
         if engine.repeated and not dry_run:
             tally.summary.at_least = list(_DONE_BY_WORKERS)
     if not dry_run:
