@@ -60,6 +60,25 @@ def test_key_that_is_no_path(store: Store) -> None:
         assert raised.value.hint.startswith("delete or rename that key")
 
 
+def test_key_that_is_listed_and_absent(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A store may render a key otherwise than it is: it is left out after a second look, with a warning."""
+    for name in ("x", "y"):
+        store.put(f"rendered/d/{name}.ndjson", name.encode())
+    odd = Request("GET", "rendered/d/y.ndjson")
+    store.requests.clear()
+    with (
+        store.misbehaving(
+            lambda request: refusal("404 Not Found", "NoSuchKey", "") if request == odd else None
+        ),
+        storage(store, "rendered").local_copy(["d"], ".ndjson") as root,
+    ):
+        assert [path.name for path in (root / "d").iterdir()] == ["x.ndjson"]
+    assert store.counted() == {"LIST": 2, "GET": 4}
+    assert caplog.messages == [
+        "s3://bucket/rendered/d/y.ndjson: left out; the store lists this key, but does not have it"
+    ]
+
+
 def test_more_keys_than_one_listing_has(store: Store) -> None:
     """A directory with more than a thousand keys is listed whole."""
     for number in range(1001):

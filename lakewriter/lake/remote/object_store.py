@@ -97,11 +97,19 @@ class ObjectStorage:
 
         Warnings name the store. A directory with a key that is no path is left out, with a warning.
         """
+        absent: set[str] = set()
         for _ in range(_COPY_LAPS_MAX):
             files, read = self._read_all(directories, suffix)
-            # A ledger that is gone was taken over: its entries are in another one.
-            if None not in read:
+            # A ledger that is gone was taken over: its entries are in another one. One that is
+            # listed again and absent again has a key that the store's listing does not render.
+            last, absent = (
+                absent,
+                {name for (name, _), found in zip(files, read, strict=True) if found is None},
+            )
+            if absent <= last:
                 break
+        for name in sorted(absent):
+            warn_once(f"{self._uri}/{name}: left out; the store lists this key, but does not have it")
         with tempfile.TemporaryDirectory(prefix="lakewriter-") as root:
             for (name, _), found in zip(files, read, strict=True):
                 if found is not None:
