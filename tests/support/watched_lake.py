@@ -1,5 +1,6 @@
 """A lake that counts its listings, and one of 36 partitions."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,11 +39,12 @@ class WatchedLake(LakeStore):
             yield found
 
 
-@pytest.fixture
-def watched(tmp_path: Path) -> WatchedLake:
+@functools.cache
+def _lake_of_36(directory: Path) -> Path:
     """Create two markets, three symbols, two intervals and three days: 36 partitions."""
+    root = directory / "watched"
     make_lake(
-        tmp_path,
+        root,
         [
             rest_candle(0, market=market, symbol=symbol, interval=interval,
                    begin_ms=BEGIN_MS + day * DAY_MS, end_ms=BEGIN_MS + day * DAY_MS + 3_600_000)
@@ -52,6 +54,12 @@ def watched(tmp_path: Path) -> WatchedLake:
             for day in range(3)
         ],
     )  # fmt: skip
-    store = WatchedLake.local(tmp_path)
+    return root
+
+
+@pytest.fixture
+def watched(tmp_path_factory: pytest.TempPathFactory) -> WatchedLake:
+    """Return the lake of 36 partitions, which all tests read and none changes."""
+    store = WatchedLake.local(_lake_of_36(tmp_path_factory.getbasetemp()))
     store.listed = []
     return store
