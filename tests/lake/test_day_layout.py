@@ -35,7 +35,10 @@ from support.running import PATIENCE_S, Child, run, wait_until
 from support.truth_lakes import MONDAY_MS, truth_lake
 
 SHORT = ("1m", "3m", "5m")
-LONG = [name for name, grid in INTERVALS.items() if grid.file_period != "day"]
+# Intervals with files of months and of years; in a short run some of each.
+LONG = ["15m", "2h", "8h", "1d", "3d", "1mo"]
+if lengths.LONG:
+    LONG = [name for name, grid in INTERVALS.items() if grid.file_period != "day"]
 
 COUNTS = """
 SELECT "interval", count(*), count(DISTINCT (market, symbol, candle_begin_time)), sum(trade_num)

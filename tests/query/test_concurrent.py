@@ -24,7 +24,7 @@ from support.running import wait_until
 
 SERIES = 100
 ROWS = 600
-SECONDS = either(2, 20)
+SECONDS = either(1, 20)
 
 # Each of its scans opens all files anew.
 AGREE = """

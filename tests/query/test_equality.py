@@ -130,13 +130,13 @@ def open_files() -> int:
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
-@pytest.mark.parametrize("predicate", PREDICATES[:: either(6, 1)])
+@pytest.mark.parametrize("predicate", PREDICATES[:: either(12, 1)])
 def test_predicate(plain: duckdb.DuckDBPyConnection, hot: LakeStore, predicate: str) -> None:
     """No WHERE clause loses or gains a row by the choice of files."""
     expect_equal(plain, [hot], as_statement(predicate))
 
 
-@pytest.mark.parametrize("sql", STATEMENTS[:: either(4, 1)])
+@pytest.mark.parametrize("sql", STATEMENTS[:: either(8, 1)])
 def test_statement(plain: duckdb.DuckDBPyConnection, hot: LakeStore, sql: str) -> None:
     """Clauses, joins, subqueries and set operations with a predicate return plain DuckDB's answer."""
     expect_equal(plain, [hot], sql)

@@ -240,7 +240,7 @@ def test_no_row_is_lost(connection: duckdb.DuckDBPyConnection, plain: duckdb.Duc
     assert len(simple) > 25
 
 
-@examples(150, 3_000, suppress_health_check=list(HealthCheck))
+@examples(50, 3_000, suppress_health_check=list(HealthCheck))
 @given(parts=st.lists(FILTERS | LIKES, min_size=1, max_size=4))
 def test_no_row_of_any_filters_is_lost(
     connection: duckdb.DuckDBPyConnection, plain: duckdb.DuckDBPyConnection, parts: list[str]
@@ -249,7 +249,7 @@ def test_no_row_of_any_filters_is_lost(
     expect_sound(connection, plain, " AND ".join(f"({part})" for part in parts))
 
 
-@examples(150, 3_000, suppress_health_check=list(HealthCheck))
+@examples(50, 3_000, suppress_health_check=list(HealthCheck))
 @given(predicate=LIKES | st.builds("({} OR {})".format, LIKES, LIKES) | st.builds("NOT {}".format, LIKES))
 def test_patterns_match_as_in_the_engine(connection: duckdb.DuckDBPyConnection, predicate: str) -> None:
     """A LIKE pattern matches the same names as in DuckDB."""

@@ -1,11 +1,14 @@
 """Small lakes for tests, files of other tools in them, and their rows."""
 
-from collections.abc import Iterable
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from lakewriter.candle import Candle, to_table
 from lakewriter.interval import INTERVALS
@@ -17,6 +20,7 @@ from lakewriter.partition import by_partition, partition_of
 from lakewriter.query.python.result import Result
 from lakewriter.query.session import run
 from support.candles import from_table, stream_candle
+from support.lengths import LONG
 
 BEGIN_MS = 1_719_705_600_000  # 2024-06-30T00:00:00Z
 STEPS_MS = {name: grid.length_ms for name, grid in INTERVALS.items() if grid.length_ms}
@@ -49,16 +53,32 @@ def rest_candle(number: int = 0, *, interval: str = "1m", **fields: object) -> C
 
 def make_lake(root: Path, candles: Iterable[Candle] = (), hot: Iterable[Candle] = ()) -> LakeStore:
     """Create a lake with candles in partitions, and `hot` ones in a journal."""
-    store = LakeStore.create(str(root), "test")
-    for partition, rows in by_partition(candles).items():
-        store.merge(partition, to_table(rows))
-    waiting = list(hot)
-    if waiting:
-        journal = create_journal(root, "test")
-        journal.commit(waiting)
-        journal.roll()
-        journal.close()
+    with unsynced():
+        store = LakeStore.create(str(root), "test")
+        for partition, rows in by_partition(candles).items():
+            store.merge(partition, to_table(rows))
+        waiting = list(hot)
+        if waiting:
+            journal = create_journal(root, "test")
+            journal.commit(waiting)
+            journal.roll()
+            journal.close()
     return store
+
+
+@contextlib.contextmanager
+def unsynced() -> Iterator[None]:
+    """Sync nothing to disk during the block, in a short run: what a test prepares survives without.
+
+    Most of the time that a small lake takes is spent waiting for the disk.
+    """
+    if LONG:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fsync", "fdatasync"):
+            patch.setattr(os, name, os.fstat)  # which refuses a wrong descriptor too
+        yield
 
 
 def add_foreign(root: Path, candles: list[Candle], name: str = "part-0000.parquet") -> Path:

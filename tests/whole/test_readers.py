@@ -30,7 +30,7 @@ READ_S = either(3, 30)
 SHIFTS = 11
 
 # Some tenth of the replacements fall into a read, and any is enough.
-REPLACEMENTS = either(150, 500)
+REPLACEMENTS = either(60, 500)
 TORN_MIN = 1
 
 # Reads the whole lake repeatedly, like a user's script; prints the number of reads.
