@@ -13,6 +13,7 @@ import os
 import select
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import TextIO
@@ -25,6 +26,10 @@ FLUSH_S_MAX = 0.2
 
 # Maximum time that the exit waits for a stuck reader.
 END_S_MAX = 1.0
+
+# Maximum time that the exit waits for the writing thread while the reader has room. A very
+# busy machine runs that thread late.
+BUSY_S_MAX = 15.0
 
 # Writes of up to this size to a pipe are atomic.
 _PART_BYTES = 4096
@@ -105,9 +110,12 @@ class Stderr(io.TextIOBase):
             self._wait_written(0.0 if self._stuck else FLUSH_S_MAX)
 
     def end(self) -> None:
-        """Wait up to END_S_MAX until all text is written."""
+        """Wait up to END_S_MAX until all text is written, and up to BUSY_S_MAX while there is room for it."""
+        until_s = time.monotonic() + BUSY_S_MAX
         with self._changed:
             self._wait_written(END_S_MAX)
+            while self._stuck and _has_room(self._fd) and time.monotonic() < until_s:
+                self._wait_written(FLUSH_S_MAX)
 
     def _wait_written(self, timeout_s: float) -> None:
         self._stuck = not self._changed.wait_for(lambda: not self._waiting_chars, timeout_s)
@@ -181,6 +189,13 @@ def _write(fd: int, data: bytes) -> bool:
     return True
 
 
+def _has_room(fd: int) -> bool:
+    try:
+        return bool(select.select([], [fd], [], 0)[1])
+    except (OSError, ValueError):  # it is closed
+        return False
+
+
 def install() -> None:
     """Replace `sys.stderr` with a stream that never blocks."""
     if sys.stderr is not None and not isinstance(sys.stderr, Stderr):
@@ -190,6 +205,6 @@ def install() -> None:
 
 
 def end() -> None:
-    """Wait up to END_S_MAX until the pending text of standard error is written."""
+    """Wait until the pending text of standard error is written; see `Stderr.end`."""
     if isinstance(sys.stderr, Stderr):
         sys.stderr.end()

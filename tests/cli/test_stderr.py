@@ -17,7 +17,7 @@ import pytest
 
 from lakewriter import open_lake
 from lakewriter.candle import to_table
-from lakewriter.cli.stderr import FLUSH_S_MAX, Stderr
+from lakewriter.cli.stderr import END_S_MAX, FLUSH_S_MAX, Stderr
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.sandbox.server import SandboxOptions, serve
@@ -67,6 +67,21 @@ def test_text_is_written_in_order_by_the_time_flush_returns() -> None:
         stream.flush()
         lines = drained(reading).decode().splitlines()
         assert lines == [f"line {number} → 币" for number in range(1000)]
+
+
+def test_an_exit_waits_for_a_thread_that_runs_late() -> None:
+    """On a busy machine the thread runs late. If the pipe has room, the last line is not lost."""
+
+    class Late(Stderr):
+        def _write_all(self) -> None:
+            time.sleep(END_S_MAX + FLUSH_S_MAX)
+            super()._write_all()
+
+    with pipe() as (reading, writing):
+        stream = Late(os.fdopen(writing, "w", encoding="utf-8", closefd=False))
+        print("why it failed", file=stream)
+        stream.end()
+        assert drained(reading) == b"why it failed\n"
 
 
 def test_no_write_waits_for_a_full_pipe() -> None:
