@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,8 +14,11 @@ from click.testing import CliRunner, Result
 
 from lakewriter.candle import to_table
 from lakewriter.cli import cli
+from lakewriter.cli.commands.compact import _expected
 from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.listing import PartitionDirs
+from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.partition import Partition, partition_of
 from support.candles import stream_candle
 from support.lakes import files_and_bytes
@@ -289,3 +293,17 @@ def test_as_a_user(store, tmp_path):
         absent.stderr
         == "lakewriter: lake: data does not exist\n  lakewriter record spot:BTCUSDT:1m makes one\n"
     )
+
+
+def test_a_bar_does_not_list_the_lake_a_second_time(store: LakeStore) -> None:
+    """The bar's total is that of the last compaction of the whole lake; without one it is counted."""
+    assert _expected(store, ALL, whole_lake=True) == 2
+    said(compact(store, "--json"))
+
+    class Unlisted(LakeStore):
+        """A lake that must not be listed."""
+
+        def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
+            raise AssertionError(wanted)
+
+    assert _expected(Unlisted.open(str(store.root)), ALL, whole_lake=True) == 2

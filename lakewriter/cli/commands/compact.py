@@ -21,7 +21,11 @@ from lakewriter.lake.compact import (
     planned_compactions,
     sweep_state,
 )
-from lakewriter.lake.compaction_record import CompactionRecord, write_compaction_record
+from lakewriter.lake.compaction_record import (
+    CompactionRecord,
+    read_compaction_record,
+    write_compaction_record,
+)
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.open import open_to_change
@@ -97,16 +101,21 @@ def command(
     tally = _Tally(VerifiedList(store, everything=whole_lake), CompactSummary(dry_run=dry_run))
     in_a_row = 0
     with progress_bar("compacting") as progress, engine_options.chosen("compact") as engine:
-        total = None if progress.disable or store.is_remote else _count(store, partition_filter)
-        advance = partial(progress.advance, progress.add_task("compacting", total=total))
+        is_counted = not progress.disable and not store.is_remote
+        total = _expected(store, partition_filter, whole_lake=whole_lake) if is_counted else None
+        bar = progress.add_task("compacting", total=total)
+        advance = partial(progress.advance, bar)
 
         def work() -> Iterator[PartitionDirs]:
+            listed = 0
             for planned in planned_compactions(store, partition_filter):
+                listed += 1
                 if isinstance(planned, CompactionResult):
                     tally.add(planned)
                     advance(1)
                 else:
                     yield planned
+            progress.update(bar, total=listed)
 
         for outcome in compact_partitions(
             store, work(), time.time(), dry_run=dry_run, engine=engine, advance=advance
@@ -169,8 +178,14 @@ class _Tally:
             self.errors.append(outcome.error)
 
 
-def _count(store: LakeStore, partition_filter: PartitionFilter) -> int:
-    """Return the number of partitions, for the progress bar."""
+def _expected(store: LakeStore, partition_filter: PartitionFilter, *, whole_lake: bool) -> int:
+    """Return about the number of partitions, for the progress bar, and list a lake only once.
+
+    It is the number of the last compaction of the whole lake. Without one they are counted.
+    """
+    last = read_compaction_record(store) if whole_lake else None
+    if last is not None and last.whole_lake:
+        return last.partitions
     return sum(1 for _ in store.partitions(partition_filter))
 
 
