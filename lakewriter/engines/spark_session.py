@@ -133,10 +133,16 @@ def open_session(master: str, options: Mapping[str, str]) -> Session:
     """
     for name in ("py4j", "pyspark"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_is_not_of_py4j)
     # On the version of pandas, which is not used here; and on retries, whose end is an error.
     warnings.filterwarnings("ignore", message="PySpark does not yet", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]", category=UserWarning)
     return _ConnectSession(master, options) if is_connect(master) else _ClassicSession(master, options)
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    """Return whether a record of the root logger has another origin: py4j logs lost connections there."""
+    return "/py4j/" not in record.pathname
 
 
 class _ConnectSession:
