@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,8 @@ from lakewriter.lake.journal import Journal, create_journal
 from support.candles import stream_candle
 from support.full_disk import full_disk
 from support.lakes import make_lake
-from support.running import REPOSITORY, run, wait_until
+from support.piped import Piped
+from support.running import run, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -33,19 +32,12 @@ class Follow:
     def __init__(self, directory: Path, *arguments: str) -> None:
         self._err = directory / "err"
         with self._err.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "lakewriter", "follow", *arguments],
-                cwd=directory,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            )
+            self.process = Piped("follow", *arguments, cwd=directory, stderr=stderr.fileno())
 
     def said(self) -> str:
         return self._err.read_text()
 
     def line(self) -> dict[str, object]:
-        assert self.process.stdout is not None
         line: dict[str, object] = json.loads(self.process.stdout.readline())
         return line
 
@@ -80,7 +72,6 @@ def test_a_reader_that_goes_away_ends_it(tmp_path: Path, journal: Journal) -> No
     with follow(tmp_path, "spot:BTCUSDT:1m", "--since", "2024-06-30") as running:
         running.line()
         running.line()
-        assert running.process.stdout is not None
         running.process.stdout.close()
         assert running.process.wait(60) == 0
     assert "Traceback" not in running.said()
@@ -94,7 +85,6 @@ def test_a_reader_that_does_not_read_stops_nothing(tmp_path: Path, journal: Jour
             journal.commit([stream_candle(minute) for minute in range(first, first + 50)])
         assert running.process.poll() is None
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.stdout is not None
         assert running.process.wait(60) == 0
         rest = running.process.stdout.read()
     assert rest.endswith(b"}\n")

@@ -22,6 +22,7 @@ from lakewriter.query.output.formats import FORMATS
 from lakewriter.query.scan.held_files import can_hold
 from support import terminals, warm_processes
 from support.lakes import make_lake, rest_candle
+from support.piped import Piped
 from support.running import PATIENCE_S
 
 pytestmark = pytest.mark.slow
@@ -92,18 +93,13 @@ def test_reader_that_goes_away_is_no_error(lake: str) -> None:
 def test_ctrl_c_stops_a_long_query(lake: str) -> None:
     """Ctrl-C ends a query of minutes at once, after its first rows, with exit 130."""
     sql = "FROM range(100000000000) WHERE range < 200000 OR range = -1"
-    with subprocess.Popen(
-        [sys.executable, "-m", "lakewriter", "query", "--lake", lake, sql, "--format", "csv"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as child:
-        assert child.stdout is not None
+    with Piped("query", "--lake", lake, sql, "--format", "csv") as child:
         seen = b""
         while b"\n40000\n" not in seen:
             seen += (part := os.read(child.stdout.fileno(), 65536))
             assert part, "it ended by itself"
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=PATIENCE_S)
+        _, err = child.communicate(PATIENCE_S)
     assert child.returncode == 130
     assert err.decode().strip() == "stopped"
 
@@ -238,11 +234,11 @@ def test_pager_that_is_left_early_is_no_error(lake: str) -> None:
 def test_progress_is_shown_after_a_second_and_wiped(lake: str) -> None:
     """A long statement shows a progress bar, which is removed before the answer."""
     sql = "SELECT count(*) AS n FROM range(200000) a, range(100000) b WHERE hash(a.range + b.range) = 1"
-    code, shown = on_terminal(lake, sql, "--timeout", "4s", with_bar=True)
+    code, shown = on_terminal(lake, sql, "--timeout", "3s", with_bar=True)
     assert code == 1
     bar, told = shown.rsplit("\r\x1b[K", 1)
     assert re.search(r"\r\x1b\[K[━╺─]{30} +\d+% \d+ s|running \d+ s", bar)
-    assert told.splitlines()[0] == "lakewriter: sql: not done after 4 s"
+    assert told.splitlines()[0] == "lakewriter: sql: not done after 3 s"
     assert on_terminal(lake, "SELECT 1 AS a") == (0, "a\n─\n1\n(1 row)\n")
 
 

@@ -26,6 +26,7 @@ from lakewriter.status.recorders import RemoteRecorder, read_recorders
 from support.candles import stream_candle
 from support.lakes import make_lake
 from support.living_recorder import kill_recorder
+from support.piped import Piped
 from support.running import PATIENCE_S, child, run, until
 from support.side_by_side import side_by_side
 from support.statuses import NOW_MS, a_lake_status, lake_size, recorder_facts, recorder_status
@@ -252,15 +253,12 @@ def test_watch_refreshes_until_it_is_stopped(
 def test_watch_prints_an_object_a_refresh(tmp_path: Path) -> None:
     """`--watch --json` prints one line a refresh, and ends when its reader does."""
     make_lake(tmp_path, map(stream_candle, range(10)))
-    command = [sys.executable, "-m", "lakewriter", "status", "--watch", "--json", "--lake", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
+    with Piped("status", "--watch", "--json", "--lake", str(tmp_path)) as process:
         times = [json.loads(process.stdout.readline())["at_ms"] for _ in range(2)]
         assert times[0] < times[1]
         process.stdout.close()
         assert process.wait(PATIENCE_S) == 0
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == b""
 
 
 @pytest.mark.slow

@@ -6,8 +6,6 @@ import os
 import pty
 import resource
 import signal
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.sandbox.server import SandboxOptions, serve
 from support.lakes import rest_candle
+from support.piped import Piped
 from support.running import PATIENCE_S, until, wait_until
 
 
@@ -223,12 +222,7 @@ def test_a_recorder_goes_on_without_a_reader(kind: str, tmp_path: Path) -> None:
                 "--flush-every",
                 "500ms",
             ]
-            recorder = subprocess.Popen(
-                [sys.executable, "-m", "lakewriter", *arguments, "--lake", str(tmp_path / "lake")],
-                stderr=stderr,
-                stdout=subprocess.DEVNULL,
-            )
-            stack.callback(recorder.wait)
+            recorder = stack.enter_context(Piped(*arguments, "--lake", str(tmp_path / "lake"), stderr=stderr))
             stack.callback(recorder.kill)
             await until(lambda: any((tmp_path / "lake").glob("market=spot/**/candles.parquet")))
             seen = await asyncio.to_thread(recorded, tmp_path / "lake")
@@ -256,19 +250,10 @@ def test_a_bar_waits_for_no_terminal(tmp_path: Path) -> None:
     master, stderr = pty.openpty()
     stop_output(stderr)
     arguments = ["verify", "--lake", str(lake.root)]
-    verifying = subprocess.Popen(
-        [sys.executable, "-m", "lakewriter", *arguments],
-        stderr=stderr,
-        stdout=subprocess.DEVNULL,
-        env=os.environ | {"TERM": "xterm"},
-    )
-    try:
+    with Piped(*arguments, stderr=stderr, environment=os.environ | {"TERM": "xterm"}) as verifying:
         wait_until(lambda: verifying.poll() is not None)
-    finally:
-        verifying.kill()
-        verifying.wait()
-        os.close(stderr)
-        os.close(master)
+    os.close(stderr)
+    os.close(master)
     assert verifying.returncode == 0
 
 
@@ -279,12 +264,6 @@ def test_a_bar_waits_for_no_terminal(tmp_path: Path) -> None:
 def test_an_error_that_cannot_be_said_ends_all_the_same(arguments: list[str], tmp_path: Path) -> None:
     """The process exits with its code, even if its error line cannot be written."""
     with pipe(full=True) as (_, writing):
-        ended = subprocess.Popen(
-            [sys.executable, "-m", "lakewriter", *arguments], stderr=writing, cwd=tmp_path
-        )
-        try:
+        with Piped(*arguments, stderr=writing, cwd=tmp_path) as ended:
             wait_until(lambda: ended.poll() is not None)
-        finally:
-            ended.kill()
-            ended.wait()
         assert ended.returncode in (1, 2)

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from lakewriter.errors import UsageError
 from lakewriter.interval import HOUR_MS, MINUTE_MS
 from lakewriter.sandbox import FAULTS, Fault, Sandbox, SandboxOptions
 from lakewriter.sandbox.faults.fault_syntax import load_faults, parse_argument, parse_json, parse_moment
+from support.piped import Piped
 from support.running import PATIENCE_S
 from support.running import run as run_command
 from support.sandboxes import QUIET, START_MS, call, closed_candles, dial, get, run
@@ -261,14 +260,8 @@ def test_the_command_stages_faults(tmp_path: Path) -> None:
     file = tmp_path / "faults.toml"
     file.write_text('[[fault]]\nname = "rest_lag"\nin_s = 60\n')
     arguments = ["--port", "0", "--start", "2026-01-01", "--faults", str(file), "--fault", "rest_status"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "lakewriter", "sandbox", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
+    with Piped("sandbox", *arguments) as process:
+        url = process.stdout.readline().decode().strip()
 
         async def state() -> Any:
             reader, writer = await asyncio.open_connection(*re.sub("http://", "", url).split(":"))

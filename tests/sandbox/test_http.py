@@ -7,8 +7,6 @@ import json
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import urllib.request
 import zipfile
 from collections.abc import Awaitable, Callable
@@ -26,6 +24,7 @@ from lakewriter.sandbox import Sandbox, SandboxOptions, serve
 from lakewriter.sandbox.http.archive import HEADER
 from lakewriter.sandbox.streams.replay import load_recording
 from lakewriter.sandbox.truth.symbols import LISTED_MS
+from support.piped import Piped
 from support.running import CAPTURES, PATIENCE_S
 
 pytestmark = pytest.mark.slow
@@ -329,33 +328,24 @@ def test_real_recordings_can_be_read() -> None:
     assert markets == ["spot", "coin_futures", "usdt_futures", "spot"]
 
 
-def command(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lakewriter", "sandbox", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_says_where_it_is_and_stops_when_told(number: signal.Signals) -> None:
     """The first line on stdout is the URL; a signal exits 0, a taken port exits 1."""
-    with command("--port", "0", "--speed", "60", "--start", "2026-01-01") as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
+    with Piped("sandbox", "--port", "0", "--speed", "60", "--start", "2026-01-01") as process:
+        url = process.stdout.readline().decode().strip()
         port = url.removeprefix("http://127.0.0.1:")
         assert port.isdigit()
-        with command("--port", port) as second:
-            _, said = second.communicate(timeout=PATIENCE_S)
+        with Piped("sandbox", "--port", port) as second:
+            said = second.communicate(PATIENCE_S)[1].decode()
             assert second.returncode == 1
             assert said.startswith(f"lakewriter: port: cannot listen on 127.0.0.1:{port}: ")
             assert "Traceback" not in said
         process.send_signal(number)
-        out, said = process.communicate(timeout=PATIENCE_S)
+        out, err = process.communicate(PATIENCE_S)
+    said = err.decode()
     assert process.returncode == 0
-    assert out == ""
+    assert out == b""
     assert f"--exchange {url}" in said
     assert "2026-01-01 00:00" in said
 
@@ -373,9 +363,8 @@ Sec-WebSocket-Version: 13\r
 def test_clients_that_leave_in_their_handshake_are_no_error() -> None:
     """A client that leaves during its handshake is not logged, and the next one is served."""
     at_once = struct.pack("ii", 1, 0)  # a reset, not a farewell
-    with command("--port", "0") as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
+    with Piped("sandbox", "--port", "0") as process:
+        url = process.stdout.readline().decode().strip()
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
                 client.sendall(HANDSHAKE)
@@ -383,7 +372,8 @@ def test_clients_that_leave_in_their_handshake_are_no_error() -> None:
         with urllib.request.urlopen(f"{url}/control") as answer:
             assert answer.status == 200
         process.terminate()
-        _, said = process.communicate(timeout=PATIENCE_S)
+        _, err = process.communicate(PATIENCE_S)
+    said = err.decode()
     assert "Error" not in said
     assert said.endswith("stopped; limits broken: none\n")
 
@@ -394,9 +384,10 @@ def test_clients_that_leave_in_their_handshake_are_no_error() -> None:
 )
 def test_wrong_arguments_are_usage_errors(arguments: tuple[str, str]) -> None:
     """A wrong argument exits 2 with one line, and nothing on stdout."""
-    with command("--port", "0", *arguments) as process:
-        out, said = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, out) == (2, "")
+    with Piped("sandbox", "--port", "0", *arguments) as process:
+        out, err = process.communicate(PATIENCE_S)
+    said = err.decode()
+    assert (process.returncode, out) == (2, b"")
     assert "Traceback" not in said
     assert arguments[1] in said
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from lakewriter.query import session
 from lakewriter.query.errors import FileReplacedError
 from lakewriter.query.scan.held_files import can_hold
 from support.lengths import either
+from support.piped import Piped
 from support.running import Child, child, run
 from support.statements import params_of
 
@@ -41,16 +41,10 @@ def sandbox(directory: Path, speed: int) -> Iterator[str]:
     """The URL of a local exchange in another process, whose time starts at 2024-06-30."""
     arguments = ["--port", "0", "--speed", str(speed), "--start", "2024-06-30", "--symbols", "4"]
     with (directory / "sandbox.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lakewriter", "sandbox", *arguments, "--push-every", "0"],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    assert process.stdout is not None
-    with process, contextlib.closing(process.stdout):
+        process = Piped("sandbox", *arguments, "--push-every", "0", stderr=log.fileno())
+    with process:
         try:
-            yield process.stdout.readline().strip()
+            yield process.stdout.readline().decode().strip()
         finally:
             process.terminate()
 
