@@ -16,10 +16,10 @@ LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
 @pytest.mark.parametrize(
     ("seconds", "kills", "options"),
     [
-        (6, 2, ()),
+        (4, 2, ()),
         pytest.param(150, 30, (), marks=LONG),
         pytest.param(70, 20, ("--all-intervals",), marks=LONG),
-        pytest.param(6, 1, ("--lake", "s3"), marks=[*ON_STORE, pytest.mark.timeout(600)]),
+        pytest.param(4, 1, ("--lake", "s3"), marks=[*ON_STORE, pytest.mark.timeout(600)]),
         pytest.param(150, 15, ("--lake", "s3"), marks=[*ON_STORE, *LONG]),
         pytest.param(70, 10, ("--lake", "s3", "--all-intervals"), marks=[*ON_STORE, *LONG]),
     ],

@@ -36,7 +36,7 @@ from lakewriter.lake.parquet import (
 )
 from lakewriter.partition import Partition
 from support.candles import DAY_START_MS, candles, stream_candle
-from support.lengths import examples
+from support.lengths import either, examples
 
 PARTITION = Partition("spot", "BTCUSDT", "1m", date(2024, 6, 30))
 ROWS = to_table(
@@ -274,7 +274,8 @@ def test_a_damaged_footer_is_refused_or_harmless(flip: int):
     """A changed byte of the footer neither ends the process nor changes an answer."""
     footer_bytes = int.from_bytes(DATA[-8:-4], "little")
     answers = {"refused": 0, "right": 0}
-    for at in range(len(DATA) - 8 - footer_bytes, len(DATA)):
+    # A short run damages every third byte, of which ones depends on the flip.
+    for at in range(len(DATA) - 8 - footer_bytes + flip % either(3, 1), len(DATA), either(3, 1)):
         damaged = DATA[:at] + bytes([DATA[at] ^ flip]) + DATA[at + 1 :]
         try:
             footer = read_footer(damaged, "x")
@@ -284,7 +285,7 @@ def test_a_damaged_footer_is_refused_or_harmless(flip: int):
             continue
         answers["right"] += 1
         assert (footer in (FOOTER, None), begins) == (True, BEGINS), at
-    assert min(answers.values()) > 100, answers
+    assert min(answers.values()) > either(30, 100), answers
 
 
 def test_a_row_group_that_says_too_little():

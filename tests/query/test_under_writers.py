@@ -148,7 +148,7 @@ EVERYTHING = [*map(as_statement, PREDICATES), *STATEMENTS]
 
 def test_every_statement_while_writers_never_rest(unsettled: Lakes) -> None:
     """During all kinds of writes, each answer equals that of a still copy."""
-    many = len(EVERYTHING) if LONGER_S else 25
+    many = len(EVERYTHING) if LONGER_S else 12
     for _ in rounds():
         for number, sql in enumerate(random.sample(EVERYTHING, many)):
             expected = asked_plainly(unsettled.plain, sql)

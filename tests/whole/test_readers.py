@@ -24,7 +24,7 @@ from support.running import child, run, until
 
 pytestmark = pytest.mark.slow
 
-READ_S = either(3, 30)
+READ_S = either(2, 30)
 
 # After so many replacements pages may begin where they did before.
 SHIFTS = 11
