@@ -27,6 +27,7 @@ from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox
 from lakewriter.series import Series
 from support.backfilling import START_MS, against_sandbox, run_backfill
+from support.lengths import either
 from support.recording import account, recording
 from support.running import PATIENCE_S, until
 
@@ -69,14 +70,15 @@ def test_who_is_stopped_goes_on_at_the_next_file(tmp_path: Path) -> None:
     """A stopped backfill continues; files that it imported are not fetched again."""
 
     async def scenario(sandbox: Sandbox) -> None:
-        wanted = BackfillOptions(since_ms=TODAY_MS - 40 * DAY_MS, downloads=2)
+        days, done_first = either(20, 40), either(5, 10)
+        wanted = BackfillOptions(since_ms=TODAY_MS - days * DAY_MS, downloads=2)
         first = await run_backfill(
-            sandbox, tmp_path, "spot:BTCUSDT:1m", options=wanted, until=lambda done: done.files >= 10
+            sandbox, tmp_path, "spot:BTCUSDT:1m", options=wanted, until=lambda done: done.files >= done_first
         )
-        assert 10 <= first.done.files < 40
+        assert done_first <= first.done.files < days
         second = await run_backfill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=wanted)
-        assert len(second.plan.series[0].files) <= 40 - first.done.files
-        complete(sandbox, second.store, BTC, TODAY_MS - 40 * DAY_MS)
+        assert len(second.plan.series[0].files) <= days - first.done.files
+        complete(sandbox, second.store, BTC, TODAY_MS - days * DAY_MS)
 
     against_sandbox(scenario)
 
