@@ -140,7 +140,7 @@ def _copy(pair: Pair, item: Item, now_ms: int, *, change: bool) -> CopyResult:
 
 
 def _written(pair: Pair, item: Item, source: SourceRows, target: TargetRows, done: CopyResult) -> CopyResult:
-    """Write the rows that the target lacks or has worse, and compare again."""
+    """Merge the rows that the target lacks, or that win against its own, and compare again."""
     partition = item.partition
     if not pair.target.is_remote:
         # Before the write: a copy that is killed after it finds nothing to write the next time.

@@ -56,8 +56,8 @@ class LakeFacts:
         unflushed: the journal's candles, by series.
         alive: names of the living recorders' journals. Those of other hosts are known from
             their last report.
-        flushed_until_ms: of recorders on other hosts, by the names of their journals, the
-            time up to which their candles are in files. This host cannot read their journals.
+        flushed_until_ms: the time up to which the candles of a recorder on another host are in
+            files, by the name of its journal. This host cannot read that journal.
     """
 
     def __init__(

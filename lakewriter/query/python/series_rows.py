@@ -203,7 +203,7 @@ class CandleGrid(NamedTuple):
     Args:
         interval: the interval's name on disk.
         start_ms, stop_ms: the half-open range; None is the first or the last candle.
-        symbols: the number of symbols that are filled, for the limit of all.
+        symbols: the number of symbols with this grid. FILLED_ROWS_MAX limits their sum.
     """
 
     interval: str
