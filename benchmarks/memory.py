@@ -40,7 +40,7 @@ async def measure(options: argparse.Namespace, scratch: str) -> None:
         recorder = subprocess.Popen(
             [
                 *(sys.executable, "-m", "lakewriter", "record", *wanted, "--exchange", sandbox.url),
-                *("--lake", f"{scratch}/lake", "--flush-every", "60s", "--quiet"),
+                *("--lake", f"{scratch}/lake", "--flush-every", "10s", "--quiet"),
             ]
         )
         while sandbox.streams < symbols * len(markets) and recorder.poll() is None:

@@ -1,4 +1,8 @@
-"""An import hook that keeps Arrow from importing pandas."""
+"""An import hook that keeps Arrow from importing pandas.
+
+Arrow imports pandas to recognize a Series when it makes its first array. That takes longer
+than most queries, and 50 MB of memory.
+"""
 
 import contextlib
 import sys
@@ -15,14 +19,24 @@ class _NoPandas:
 
 @contextlib.contextmanager
 def without_pandas() -> Iterator[None]:
-    """Prevent Arrow from importing pandas, which takes longer than most queries.
+    """Prevent Arrow from importing pandas in this block, which passes no Series.
 
-    Arrow imports pandas to recognize a Series when it makes its first array. The
-    block passes no Series. If pandas is already imported, it stays imported.
+    If pandas is already imported, it stays imported.
     """
     finder = _NoPandas()
     sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        with contextlib.suppress(ValueError):  # `show_pandas` removed it
+            sys.meta_path.remove(finder)
+
+
+def hide_pandas() -> None:
+    """Prevent Arrow from importing pandas in this process."""
+    sys.meta_path.insert(0, _NoPandas())
+
+
+def show_pandas() -> None:
+    """Let pandas be imported again."""
+    sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _NoPandas)]

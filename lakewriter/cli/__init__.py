@@ -23,6 +23,7 @@ from lakewriter.cli.default_lake import DEFAULT_LAKE as DEFAULT_LAKE
 from lakewriter.cli.startup import check_machine, prepare_process, resource_shortage
 from lakewriter.cli.state_dir import check_state_dir, state_dir_option
 from lakewriter.errors import LakewriterError, UsageError, os_error_text, printable
+from lakewriter.without_pandas import hide_pandas
 
 # Command → its line in `lakewriter --help`, so that help imports no command.
 COMMANDS = {
@@ -139,6 +140,7 @@ def cli(ctx: click.Context, lake: str | None) -> None:
 def main() -> None:
     """Run the command line and exit with its code."""
     prepare_process()
+    hide_pandas()
     if COMPLETE_VARIABLE in os.environ:
         from lakewriter.cli import completion
 

@@ -14,12 +14,18 @@ from lakewriter.engines.child_process import die_with_parent
 from lakewriter.engines.engine import S, T, Task, ignore
 from lakewriter.errors import LakewriterError
 from lakewriter.interruptible import result_of
+from lakewriter.without_pandas import hide_pandas
 
 # Fewer chunks are done in this process; the start of others takes longer.
 _CHUNKS_MIN = 4
 
 # So many chunks for each process are given out at once. Results wait for earlier ones.
 _AHEAD = 4
+
+
+def _start_worker() -> None:
+    die_with_parent()
+    hide_pandas()
 
 
 class LocalEngine:
@@ -67,7 +73,7 @@ class LocalEngine:
             return
         # A forked child of a process with threads may deadlock; a spawned one does not.
         pool = ProcessPoolExecutor(
-            self._processes, mp_context=get_context("spawn"), initializer=die_with_parent
+            self._processes, mp_context=get_context("spawn"), initializer=_start_worker
         )
         items = chain(first, items)
         chunks: Iterator[list[S]] = iter(lambda: list(islice(items, chunk)), [])

@@ -30,6 +30,7 @@ from lakewriter.engines.spark_session import Session, check_master, first_line, 
 from lakewriter.engines.spark_slice import COLUMNS, SparkJob
 from lakewriter.errors import LakewriterError
 from lakewriter.interruptible import CHECK_EVERY_S, wait_for
+from lakewriter.without_pandas import show_pandas
 
 # The limit of the start of a session, and of a wait without any executor.
 START_S_MAX = 180.0
@@ -66,6 +67,7 @@ class SparkEngine:
     def __init__(
         self, command: str, master: str, options: Mapping[str, str], start_s_max: float = START_S_MAX
     ) -> None:
+        show_pandas()  # pyspark imports it
         check_master(master)
         self.repeated = False
         self._command = command

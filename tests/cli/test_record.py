@@ -148,6 +148,31 @@ def test_a_signal_stops_cleanly(number: int, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_recorder_does_not_import_pandas(tmp_path: Path) -> None:
+    """Arrow's first array, in a flush, imports pandas otherwise: 50 MB of memory."""
+    log = tmp_path / "log"
+
+    async def main() -> None:
+        async with serve(SandboxOptions(speed=120)) as sandbox:
+            with log.open("wb") as stderr:
+                recorder = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-X", "importtime", "-m", "lakewriter", "record", "spot:BTCUSDT:1m"),
+                    *("--exchange", sandbox.url, "--lake", str(tmp_path / "lake"), "--flush-every", "1s"),
+                    stderr=stderr,
+                )
+                try:
+                    await until(lambda: " flushed " in log.read_text() or recorder.returncode is not None)
+                finally:
+                    with contextlib.suppress(ProcessLookupError):
+                        recorder.terminate()
+                    assert await recorder.wait() == 0
+
+    asyncio.run(main())
+    imported = {line.rpartition("|")[2].strip() for line in log.read_text().splitlines()}
+    assert {"pyarrow", "pyarrow.parquet"} <= imported
+    assert "pandas._libs" not in imported  # a failed import of pandas itself is listed too
+
+
 def test_one_frame_from_ahead_is_no_candle(tmp_path: Path) -> None:
     """A frame from a year ahead is logged and causes no gap, and the real candle is healed."""
     lake = tmp_path / "lake"

@@ -20,6 +20,15 @@ def killed(items: list[int]) -> list[int]:
     return items
 
 
+def has_pandas(items: list[int]) -> list[bool]:
+    import sys
+
+    import pyarrow as pa
+
+    pa.array([1.0])
+    return ["pandas" in sys.modules for _ in items]
+
+
 @pytest.mark.parametrize("count", [0, 1, 399, 1000])
 def test_order(count):
     """Each item has its result, in order, in this process and in others."""
@@ -46,6 +55,12 @@ def test_streams():
         assert next(results) == 0
         assert taken <= 200
         results.close()
+
+
+def test_workers_do_not_import_pandas():
+    """Arrow's first array imports pandas otherwise: 50 MB of memory in each worker."""
+    with LocalEngine("test", 2) as engine:
+        assert not any(engine.map(has_pandas, range(40), chunk=10))
 
 
 def test_killed():
