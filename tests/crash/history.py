@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m crash.history --days 400 --symbols 10 --seed 7
 
-A backfill of every symbol in four intervals is stopped or killed five times, and
+A backfill of every symbol in four intervals is stopped or killed several times, and
 started again each time. Meanwhile a recorder of the same lake records and heals the
 same series, with the same weight budget. It is killed once. The faults are broken zips,
 wrong or missing checksums, missing days, waits required by REST, and halts. At the end
@@ -39,7 +39,6 @@ from lakewriter.series import Series
 SPEED = 60.0
 START_MS = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1000)
 INTERVALS = ("1m", "5m", "1h", "1d")
-INTERRUPTIONS = 5
 
 CONFIG = """
 subscriptions = {subscriptions}
@@ -54,9 +53,13 @@ class History:
 
     Args:
         directory: the directory of the lake, the config and the logs.
+        interruptions: of the backfill; the recorder starts at the second, and is killed halfway.
     """
 
-    def __init__(self, directory: Path, seed: int, sandbox: Sandbox, days: int, symbols: int) -> None:
+    def __init__(
+        self, directory: Path, seed: int, sandbox: Sandbox, *, days: int, symbols: int, interruptions: int
+    ) -> None:
+        self.interruptions = interruptions
         self.directory = directory
         self.lake = directory / "lake"
         self.sandbox = sandbox
@@ -88,12 +91,12 @@ class History:
         self._stage()
         refusing = asyncio.create_task(self._refuse())
         recorder: Process | None = None
-        for interruption in range(INTERRUPTIONS):
+        for interruption in range(self.interruptions):
             filling = await self._start("backfill", *self._since())
             await asyncio.sleep(self.chance.uniform(1.5, 5))
             if recorder is None and interruption == 1:
                 recorder = await self._start("record", "--grace", "3m", "--quiet")
-            if recorder is not None and interruption == 3:
+            if recorder is not None and interruption == (self.interruptions + 2) // 2:
                 recorder.kill()
                 await recorder.wait()
                 recorder = await self._start("record", "--grace", "3m", "--quiet")
@@ -243,11 +246,11 @@ class History:
         return longrun.block(sorted(self.counts.items()))
 
 
-async def main(directory: Path, seed: int, days: int, symbols: int) -> bool:
+async def main(directory: Path, seed: int, *, days: int, symbols: int, interruptions: int) -> bool:
     """Run the history test; return whether it found no error."""
     options = SandboxOptions(speed=SPEED, symbols=max(10, symbols), start_ms=START_MS, push_every_ms=2000)
     async with serve(options) as sandbox:
-        history = History(directory, seed, sandbox, days, symbols)
+        history = History(directory, seed, sandbox, days=days, symbols=symbols, interruptions=interruptions)
         await history.run()
         await asyncio.to_thread(history.audit)
     print(history.summary())
@@ -260,7 +263,16 @@ if __name__ == "__main__":
     parser = longrun.parser_of(__doc__)
     parser.add_argument("--days", type=int, default=400)
     parser.add_argument("--symbols", type=int, default=10, help="over three markets; each in four intervals")
+    parser.add_argument("--interruptions", type=int, default=5, help="of the backfill; 3 or more")
     arguments = parser.parse_args()
     longrun.run(
-        "history", arguments, lambda place: main(place, arguments.seed, arguments.days, arguments.symbols)
+        "history",
+        arguments,
+        lambda place: main(
+            place,
+            arguments.seed,
+            days=arguments.days,
+            symbols=arguments.symbols,
+            interruptions=arguments.interruptions,
+        ),
     )

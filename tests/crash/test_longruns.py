@@ -40,9 +40,9 @@ async def test_the_same_with_a_store_that_is_killed(tmp_path: Path) -> None:
 
 @side_by_side
 async def test_an_interrupted_backfill_beside_a_recorder_ends_complete_and_true(tmp_path: Path) -> None:
-    """Five interruptions, a faulty archive and faulty REST leave a backfill complete and right in the end."""
+    """Interruptions, a faulty archive and faulty REST leave a backfill complete and right in the end."""
     days, symbols = either(4, 120), either(2, 8)
-    options = ("--days", str(days), "--symbols", str(symbols))
+    options = ("--days", str(days), "--symbols", str(symbols), "--interruptions", str(either(3, 5)))
     counted = await asyncio.to_thread(longrun.counted, "history", *options, timeout_s=either(500, 1400))
     assert counted["candles in the lake"] >= symbols * days * 1440
     assert counted["recorders killed"] == 1
