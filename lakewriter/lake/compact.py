@@ -33,6 +33,7 @@ from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
 from lakewriter.candle_checks import first_violation
 from lakewriter.engines.engine import Engine, ignore
 from lakewriter.errors import LakeError
+from lakewriter.evidence.claims import time_text
 from lakewriter.evidence.closed import closed_rows
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.durable import is_temporary, write_durably
@@ -354,7 +355,8 @@ def rows_to_fold(partition: Partition, found: StoredBytes, name: str, now_ms: in
 
     Raises:
         LakeError: if the file cannot be read, or has rows of another period or series. Each
-            foreign row must also be a possible candle.
+            foreign row must also be a possible candle. A file that was written after now may
+            have no row that ended meanwhile: one of the two times is wrong, or this run is old.
     """
     data = found.data
     if name.endswith(partition.file):
@@ -372,6 +374,10 @@ def rows_to_fold(partition: Partition, found: StoredBytes, name: str, now_ms: in
     at = SCHEMA.get_field_index("candle_end_time")
     stops = ends(grid, candles.begin)
     closed = closed_rows(stops, None, now_ms, found.modified_ms)
+    if np.any(~closed & (stops <= found.modified_ms)):
+        written, now = time_text(found.modified_ms), time_text(now_ms)
+        what = f"it was written at {written}, after the time of this run, {now}: is the clock right?"
+        raise LakeError(f"{name}: {what}", _MEND)
     rows = rows.set_column(at, SCHEMA.field(at), pa.array(stops).view(SCHEMA.field(at).type))
     return rows.filter(pa.array(closed)), not_closed + int((~closed).sum())
 

@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def record(root: Path, tell: Tell) -> None:
     _flush(store, journal.roll(), THIRD, journal.drop, tell)
     journal.close()
     plan = plan_compaction(store)
-    outcomes = list(compact.compact_partitions(store, plan.work, 0.0))
+    outcomes = list(compact.compact_partitions(store, plan.work, time.time()))
     if errors := [outcome.error for outcome in outcomes if outcome.error]:
         raise LakeError(errors[0])
     write_verified(store, outcomes, everything=True)

@@ -141,16 +141,24 @@ def test_everybody_leaves_such_a_file_alone(store: LakeStore, caplog: pytest.Log
 
 
 def test_open_candles_are_not_folded(store: LakeStore) -> None:
-    """A row marked open, or that ends after the file was written or after now, is left out and counted."""
+    """A row marked open, or that ends after the file was written, is left out and counted."""
     put(store, "part-0.parquet", theirs(1, 2, is_closed=[True, False]))
     put(store, "part-1.parquet", theirs(3, 4), written_s=(DAY_START_MS + 4 * 60_000) / 1000)
     (item,) = plan_compaction(store).work
     outcome = compact_partition(store, item, NOW_S)
     assert (outcome.error, outcome.rows, outcome.not_closed) == ("", 3, 2)
-    put(store, "part-2.parquet", theirs(6, 7))
+
+
+@pytest.mark.parametrize("now_s", [0.0, (DAY_START_MS + 7 * 60_000) / 1000])
+def test_a_clock_that_is_behind_costs_no_candle(store: LakeStore, now_s: float) -> None:
+    """By that clock the candles are open, though the file was written after their end: it stays."""
+    path = put(store, "part-2.parquet", theirs(6, 7))
     (item,) = plan_compaction(store).work
-    outcome = compact_partition(store, item, now_s=(DAY_START_MS + 7 * 60_000) / 1000)
-    assert (outcome.rows, outcome.not_closed) == (4, 1)
+    outcome = compact_partition(store, item, now_s)
+    assert "is the clock right?" in outcome.error and path.name in outcome.error
+    assert (outcome.not_closed, outcome.files_removed, path.exists()) == (0, (), True)
+    outcome = compact_partition(store, item, NOW_S)
+    assert (outcome.error, outcome.rows, outcome.not_closed) == ("", 3, 0)
 
 
 def test_contradictions_are_counted(store: LakeStore) -> None:
