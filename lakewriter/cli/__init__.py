@@ -1,6 +1,9 @@
-"""The command line, with one module for each command.
+"""The command line, with two modules for each command.
 
-A command's module is imported when the command runs. Only this package imports click,
+`commands` has the declaration of a command: its options and its help. It imports no library
+but click, so that `--help` is fast. `runs` has the work, and is imported when the command
+runs. Options that several commands share are declared in modules whose names end with
+`_options`, by the same rule. Only this package imports click,
 prints, or exits. Data goes to stdout, and all other output goes to stderr. The exit
 code is 0 for success, and 2 for wrong usage. It is 1 for a fault of lakewriter or the
 data.
@@ -55,24 +58,35 @@ COMMANDS = {
 # The shell sets this variable to ask for completions.
 COMPLETE_VARIABLE = "_LAKEWRITER_COMPLETE"
 
-# Commands whose module has another name or place; `import` is a keyword of Python.
-_MODULES = {"import": "commands.import_command", "shell": "shell.loop"}
+# Commands whose modules have another name; `import` is a keyword of Python.
+_MODULES = {"import": "import_command"}
+
+
+# The help imports no library that needs a check of the machine.
+_HELP_OPTIONS = ("-h", "--help")
 
 
 class _Commands(click.Group):
-    """A group of commands that imports a command's module when the command runs."""
+    """A group of commands that imports the declaration of a command when it is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        if not ctx.resilient_parsing:
-            check_machine()
-        module = importlib.import_module("lakewriter.cli." + _MODULES.get(cmd_name, f"commands.{cmd_name}"))
+        module = importlib.import_module(f"lakewriter.cli.commands.{_MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, and check the machine for it, unless its help is all that it prints."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if not (ctx.resilient_parsing or any(each in _HELP_OPTIONS for each in rest)):
+            check_machine()
+        return name, command, rest
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """Complete a command's name, so that no command is imported for it."""
@@ -85,6 +99,16 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def run_command(name: str, options: dict[str, Any]) -> None:
+    """Import the work of a command, and run it.
+
+    Args:
+        name: the name of the command's module.
+        options: the keyword arguments of its function `run`.
+    """
+    importlib.import_module(f"lakewriter.cli.runs.{name}").run(**options)
 
 
 def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,7 +146,7 @@ def lake_uri_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=_Commands, context_settings={"help_option_names": list(_HELP_OPTIONS)})
 @click.version_option(__version__, prog_name="lakewriter")
 @click.option("--lake", metavar="URI", envvar="LAKEWRITER_LAKE", help="The lake's root.  [default: data]")
 @click.pass_context
@@ -189,7 +213,7 @@ _WITH_THREADS = (
     "lakewriter.lake.prefetch",
     "lakewriter.query.engine",
     "lakewriter.query.execution",
-    "lakewriter.cli.commands.doctor",
+    "lakewriter.cli.runs.doctor",
     "lakewriter.engines.spark",
     "lakewriter.web.page.readers",
 )

@@ -11,8 +11,6 @@ from lakewriter.written_time import NOW, parse_time
 # ledger. It includes a margin for clocks that differ.
 ARRIVAL_S = 60.0
 
-UNTIL_HELP = "Only this day and earlier ones. With a time, or now, every series must last until then."
-
 
 class UntilOption(NamedTuple):
     """The value of `--until`.

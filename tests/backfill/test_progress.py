@@ -6,7 +6,7 @@ import pytest
 
 from lakewriter.backfill.planner import BackfillPlan
 from lakewriter.backfill.progress import Progress
-from lakewriter.cli.commands.backfill_report import report_of
+from lakewriter.cli.runs.backfill_report import report_of
 from lakewriter.errors import LakeError
 from lakewriter.lake.storage import StoreAwayError
 from lakewriter.partition import Partition

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from lakewriter.candle import to_table
 from lakewriter.cli import cli
-from lakewriter.cli.commands.compact import _expected
+from lakewriter.cli.runs.compact import _expected
 from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs

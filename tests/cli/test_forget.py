@@ -258,7 +258,7 @@ def test_the_runs_of_one_cron_line_are_one_line(store):
 def test_the_runs_of_new_containers_are_one_line(store, monkeypatch):
     """The name of a host changes with each container. Its user's runs become one line."""
     for day, host in (("2024-06-30", "4f1c"), ("2024-07-01", "9a0d")):
-        monkeypatch.setattr("lakewriter.cli.commands.forget.user_and_host", lambda host=host: f"root@{host}")
+        monkeypatch.setattr("lakewriter.cli.runs.forget.user_and_host", lambda host=host: f"root@{host}")
         forget(store, "spot:BTCUSDT:1m", "--until", day, "--yes")
     (line,) = read_forgotten(store.root)
     assert (line.runs, line.candles, line.by) == (2, 6, "root@4f1c")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lakewriter.cli.commands.record import CommandLineOptions
 from lakewriter.cli.moment import parse_age, parse_day, parse_start, parse_stop
+from lakewriter.cli.runs.record import CommandLineOptions
+from lakewriter.cli.series_filter import filter_of
 from lakewriter.cli.series_options import SeriesOptions
 from lakewriter.cli.span import parse_until
 from lakewriter.config import load_config
@@ -24,14 +25,14 @@ def ago(days: int) -> datetime:
 def test_options_of_days_take_ages() -> None:
     """`--since 7d --until 1d` are the days that contain these times."""
     before = [ago(7).date(), ago(1).date()]
-    found = SeriesOptions((), (), (), "7d").partition_filter("1d")
+    found = filter_of(SeriesOptions((), (), (), "7d"), "1d")
     assert found in (
         PartitionFilter(since=before[0], until=before[1]),
         PartitionFilter(since=ago(7).date(), until=ago(1).date()),
     )
     assert parse_day(None, "--since") is None
     with pytest.raises(UsageError, match=r"--until: .* is before --since"):
-        SeriesOptions((), (), (), "1d").partition_filter("1w")
+        filter_of(SeriesOptions((), (), (), "1d"), "1w")
 
 
 def test_options_of_times_take_ages() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lakewriter.cli.commands.status_report import attention_text, status_text
+from lakewriter.cli.runs.status_report import attention_text, status_text
 from lakewriter.lake.journal import create_journal
 from lakewriter.query.output.text import text_width
 from lakewriter.recording.status import FlushRecord, OverdueSeries

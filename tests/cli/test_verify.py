@@ -19,8 +19,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lakewriter.cli import cli
-from lakewriter.cli.commands.verify import compare_with
-from lakewriter.cli.commands.verify_report import print_report
+from lakewriter.cli.runs.verify import compare_with
+from lakewriter.cli.runs.verify_report import print_report
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore

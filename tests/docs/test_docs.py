@@ -10,7 +10,7 @@ import pytest
 from lakewriter.binance.connect_limiter import ATTEMPTS_MAX, WINDOW_S
 from lakewriter.candle import SCHEMA
 from lakewriter.cli import COMMANDS, cli
-from lakewriter.cli.commands.coverage_heatmap import ROWS_SHOWN
+from lakewriter.cli.option_values import HEATMAP_ROWS_SHOWN
 from lakewriter.gap import LEFT, REASONS, UNEXPLAINED
 from lakewriter.lake.compact import VERIFIED_NAME
 from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, WEIGHT_DIRECTORY
@@ -207,7 +207,7 @@ def test_limits_are_those_of_the_code() -> None:
     )
     assert rows["candles of a chart"] == f"{CANDLES_MAX:,}"
     assert rows["side of a picture"] == f"{SIDE_MIN} to {SIDE_MAX:,} pixels"
-    assert rows["series of a heat map on a terminal"] == str(ROWS_SHOWN)
+    assert rows["series of a heat map on a terminal"] == str(HEATMAP_ROWS_SHOWN)
     assert rows["connection attempts"].startswith(f"{ATTEMPTS_MAX} in ") and WINDOW_S == 300
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from lakewriter.candle import to_table
 from lakewriter.cli import cli
-from lakewriter.cli.commands.compact import AWAY_MAX
+from lakewriter.cli.runs.compact import AWAY_MAX
 from lakewriter.lake.compact import STORE_COMPACTIONS_MAX, CompactionResult, compact_partitions
 from lakewriter.lake.lake import LakeStore, Merged
 from lakewriter.lake.open import create_lake, open_to_read

@@ -318,8 +318,8 @@ if __name__ == "__main__":
     for name in _LIBRARIES:
         importlib.import_module(name)
     for module in _COMMANDS.glob("[a-z]*.py"):
+        importlib.import_module(f"lakewriter.cli.runs.{module.stem}")
         importlib.import_module(f"lakewriter.cli.commands.{module.stem}")
-    importlib.import_module("lakewriter.cli.shell.loop")
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as inherited:

@@ -1,9 +1,10 @@
 """`lakewriter views`, which prints statements that read the lake in DuckDB, Spark, Polars or pandas."""
 
+from typing import Any
+
 import click
 
-from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.terminal import ignore_broken_pipe, standard_output
+from lakewriter.cli import lake_option, run_command
 
 _READERS = ("duckdb", "spark", "polars", "pandas")
 
@@ -13,7 +14,7 @@ _READERS = ("duckdb", "spark", "polars", "pandas")
     "--for", "reader", type=click.Choice(_READERS), required=True, help="The tool that reads the lake."
 )
 @lake_option
-def command(reader: str, lake: str | None) -> None:
+def command(**options: Any) -> None:
     """Print statements for other tools that read the lake, with all types.
 
     They see flushed candles, each once, but none that are still in the journal.
@@ -25,10 +26,4 @@ def command(reader: str, lake: str | None) -> None:
     lakewriter views --for polars >> notebook.py
     lakewriter views --for pandas --lake s3://bucket/candles
     """
-    from lakewriter.lake.open import open_to_read
-    from lakewriter.query.reader_recipes import RECIPES, lake_uri
-
-    store = open_to_read(lake or DEFAULT_LAKE)
-    statements = RECIPES[reader](lake_uri(store))
-    with ignore_broken_pipe(), standard_output() as out:
-        out.write(statements.encode())
+    run_command("views", options)

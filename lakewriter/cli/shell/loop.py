@@ -12,9 +12,8 @@ from typing import Any, BinaryIO
 import click
 
 from lakewriter import __version__
-from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.cache_options import cache_options
-from lakewriter.cli.query_options import parsed_params, queries_directory, queries_option, table_option
+from lakewriter.cli import DEFAULT_LAKE
+from lakewriter.cli.query_options import parsed_params, queries_directory
 from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split_statements
 from lakewriter.cli.terminal import finished_report, read_text, standard_input, wrapped
 from lakewriter.errors import LakewriterError, UsageError
@@ -257,25 +256,8 @@ def read_statements(lines: Iterator[str]) -> Iterator[str]:
         yield pending
 
 
-@click.command()
-@click.option(
-    "--no-pager", is_flag=True, help="Do not send a table longer than the screen to $PAGER, or less."
-)
-@table_option
-@queries_option
-@cache_options
-@lake_option
-def command(no_pager: bool, table_files: tuple[str, ...], queries: str | None, lake: str | None) -> None:
-    """Query the lake interactively, with history, completion and multi-line editing.
-
-    Each statement sees all candles recorded so far. A statement that ends with \\G
-    instead of a semicolon shows one value on each line. Without a terminal, statements
-    are read from standard input, and the first error ends the shell.
-
-    \b
-    lakewriter shell
-    lakewriter shell --lake /srv/candles < questions.sql
-    """
+def run(no_pager: bool, table_files: tuple[str, ...], queries: str | None, lake: str | None) -> None:
+    """Read statements and commands, and print their answers, until the user quits or the input ends."""
     shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager, table_files=table_files, queries=queries)
     if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         with without_pandas():

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import click
 
-from lakewriter.cli.picture_file import PictureOptions, write_picture
+from lakewriter.cli.option_values import HEATMAP_ROWS_SHOWN
+from lakewriter.cli.picture_file import write_picture
+from lakewriter.cli.picture_options import PictureOptions
 from lakewriter.lake.coverage.absences import SeriesAbsences
 from lakewriter.lake.lake import LakeStore
-
-# Maximum number of series in the terminal. `--all` draws all of them.
-ROWS_SHOWN = 40
 
 # The suggested size of a picture that is refused, in pixels.
 _SIZE = (1200, 400)
@@ -45,7 +44,7 @@ def show_heatmap(
     from lakewriter.cli.terminal import terminal_width
     from lakewriter.pictures.terminal_heatmap import heatmap_lines
 
-    rows_max = None if show_all or terminal_width() is None else ROWS_SHOWN
+    rows_max = None if show_all or terminal_width() is None else HEATMAP_ROWS_SHOWN
     print_drawing(heatmap_lines(found, screen(), rows_max))
     if rows_max is not None and len(found) > rows_max:
         click.echo(f"lakewriter: {len(found) - rows_max} better series are not shown; --all", err=True)

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from lakewriter.candle import VALUE_COLUMNS
-from lakewriter.cli.series_options import print_table
+from lakewriter.cli.printed_table import print_table
 from lakewriter.cli.terminal import ignore_broken_pipe, standard_output
 from lakewriter.interval import INTERVALS
 from lakewriter.series import Series

@@ -1,0 +1,49 @@
+"""`--help` is fast, because it imports no library but click."""
+
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+
+from lakewriter.backfill.archive_import import DOWNLOADS
+from lakewriter.backfill.worker_import import WORKER_DOWNLOADS
+from lakewriter.candle import Source
+from lakewriter.cli import COMMANDS, option_values
+from lakewriter.config import FILE_NAME, LOG_FORMATS
+from lakewriter.market import MARKETS
+from lakewriter.verify.findings import LOCAL_CHECKS
+from lakewriter.verify.price_jumps import DEVIATIONS
+from support.running import PATIENCE_S
+
+# Each takes more than a tenth of the time of `import click`.
+HEAVY = {
+    "aiohttp", "asyncio", "duckdb", "logging", "msgspec", "numpy", "obstore", "pandas", "pyarrow", "rich",
+    "websockets",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_imports_no_library_but_click(command: str) -> None:
+    """The help of each command is printed before its work, and what that needs, is imported."""
+    code = (
+        "import sys; from lakewriter.cli import cli; cli.main(sys.argv[1:], standalone_mode=False);"
+        f"sys.exit(' '.join({HEAVY!r} & sys.modules.keys()) or None)"
+    )
+    words = [*([command] if command else []), "--help"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout.startswith("Usage: ")
+
+
+def test_options_name_the_values_of_the_code() -> None:
+    """The choices and defaults in the declarations of options are those of the modules that use them."""
+    assert option_values.FILE_NAME == FILE_NAME
+    assert option_values.LOG_FORMATS == LOG_FORMATS
+    assert option_values.MARKETS == tuple(MARKETS)
+    assert option_values.SOURCES == get_args(Source)
+    assert (option_values.DOWNLOADS, option_values.WORKER_DOWNLOADS) == (DOWNLOADS, WORKER_DOWNLOADS)
+    assert option_values.LOCAL_CHECKS == LOCAL_CHECKS
+    assert option_values.DEVIATIONS == DEVIATIONS
