@@ -6,9 +6,7 @@ comma, and has the type `part`, so that the shell adds no space.
 """
 
 import os
-import urllib.parse
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
@@ -77,7 +75,7 @@ def complete_interval(
 
 def complete_query(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     """Complete the name of a saved query, with its title."""
-    from lakewriter.cli.query_options import queries_directory
+    from lakewriter.cli.query_values import queries_directory
     from lakewriter.query.saved import saved_queries
 
     try:
@@ -99,11 +97,13 @@ def _begins(symbol: str, incomplete: str) -> bool:
 
 def _symbols(ctx: click.Context, markets: Iterable[str]) -> list[str]:
     """Return the symbols of a lake on a disk, sorted."""
+    import urllib.parse
+
     root = _lake(ctx)
     found: set[str] = set()
     for market in markets:
         try:
-            with os.scandir(root / f"market={market}") as entries:
+            with os.scandir(f"{root}/market={market}") as entries:
                 names = [each.name for each in entries if each.name.startswith("symbol=")]
         except (OSError, ValueError):
             continue
@@ -111,8 +111,10 @@ def _symbols(ctx: click.Context, markets: Iterable[str]) -> list[str]:
     return sorted(found)[:SYMBOLS_MAX]
 
 
-def _lake(ctx: click.Context) -> Path:
+def _lake(ctx: click.Context) -> str:
     """Return the lake of the command line, of the environment, or of the config."""
+    from pathlib import Path
+
     from lakewriter.config import find_config
 
     named = ctx.params.get("lake") or ctx.find_root().obj or ctx.find_root().params.get("lake")
@@ -123,6 +125,6 @@ def _lake(ctx: click.Context) -> Path:
             config = None
         named = config.lake if config is not None and "config_path" in ctx.params else None
     try:
-        return Path(named or DEFAULT_LAKE).expanduser()
+        return str(Path(named or DEFAULT_LAKE).expanduser())
     except RuntimeError:
-        return Path(DEFAULT_LAKE)
+        return DEFAULT_LAKE

@@ -7,7 +7,6 @@ import threading
 
 from lakewriter.cli import stderr
 from lakewriter.errors import LakewriterError
-from lakewriter.regular_file import read_regular
 
 # A container may use only some of the machine's CPUs. Each library starts at most 64 threads.
 _CPUS = min(64, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -38,6 +37,8 @@ def _use_utf8() -> None:
     """Restart Python in UTF-8 mode if the locale has another encoding."""
     if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
         return
+    from lakewriter.regular_file import read_regular
+
     try:
         # Use the raw bytes, because decoding and encoding may change some.
         program, *arguments = read_regular("/proc/self/cmdline", COMMAND_BYTES_MAX).split(b"\0")[:-1]

@@ -42,8 +42,8 @@ def test_options_name_the_values_of_the_code() -> None:
     """The choices and defaults in the declarations of options are those of the modules that use them."""
     assert option_values.FILE_NAME == FILE_NAME
     assert option_values.LOG_FORMATS == LOG_FORMATS
-    assert option_values.MARKETS == tuple(MARKETS)
-    assert option_values.SOURCES == get_args(Source)
+    assert tuple(MARKETS) == option_values.MARKETS
+    assert get_args(Source) == option_values.SOURCES
     assert (option_values.DOWNLOADS, option_values.WORKER_DOWNLOADS) == (DOWNLOADS, WORKER_DOWNLOADS)
     assert option_values.LOCAL_CHECKS == LOCAL_CHECKS
     assert option_values.DEVIATIONS == DEVIATIONS

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lakewriter.cli import DEFAULT_LAKE
-from lakewriter.cli.query_options import parsed_params, queries_directory
+from lakewriter.cli.query_values import parsed_params, queries_directory
 from lakewriter.cli.terminal import (
     ignore_broken_pipe,
     read_text,

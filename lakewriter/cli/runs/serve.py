@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakewriter.cli import DEFAULT_LAKE
-from lakewriter.cli.query_options import queries_directory
+from lakewriter.cli.query_values import queries_directory
 from lakewriter.cli.signals import stop_on_signals
 from lakewriter.cli.terminal import log_to_stderr
 from lakewriter.config import parse_duration

@@ -13,7 +13,7 @@ import click
 
 from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE
-from lakewriter.cli.query_options import parsed_params, queries_directory
+from lakewriter.cli.query_values import parsed_params, queries_directory
 from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split_statements
 from lakewriter.cli.terminal import finished_report, read_text, standard_input, wrapped
 from lakewriter.errors import LakewriterError, UsageError
