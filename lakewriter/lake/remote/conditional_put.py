@@ -8,11 +8,13 @@ after any error the key is read:
 - It has the version that the caller read: nothing was stored, and the PUT is retried.
 - It has another version: another writer was faster, and the caller merges again.
 
-A mark is the writer's id and a nonce of the replacement, which all its retries share.
+A mark is the id of the writer, with a nonce, and the number of the replacement. All its retries
+share it.
 A store that ignores conditions loses candles. One probe before the first write finds it.
 """
 
 import contextlib
+import itertools
 import random
 import secrets
 import threading
@@ -79,6 +81,8 @@ class ConditionalWriter:
         self._uri = uri
         self._prefix = prefix
         self._writer = writer
+        self._nonce = secrets.token_hex(8)
+        self._replacements = itertools.count()
         self._probing = threading.Lock()
         self._honours_conditions = False
 
@@ -92,8 +96,9 @@ class ConditionalWriter:
 
         Crash: the object has the old or the new bytes, whole.
         """
-        self.probe()
-        mark = f"{self._writer} {secrets.token_hex(8)}"
+        if not self._honours_conditions:
+            self.probe()
+        mark = f"{self._writer} {self._nonce}-{next(self._replacements)}"
         failed: Exception | None = None
         until_s = time.monotonic() + PUT_S_MAX
         for attempt in range(PUT_TRIES_MAX):
