@@ -111,7 +111,7 @@ class Target:
 
 
 def _format_of(path: Path) -> str:
-    known = format_of(path)
+    known = format_of(path.suffix)
     if known is None and path.suffix:
         # Otherwise the file would hold a text table under another format's suffix.
         suffixes = ", ".join(each.suffixes[0] for each in FORMATS.values() if each.suffixes)

@@ -341,10 +341,10 @@ def test_csv_stays_flat(store: LakeStore) -> None:
 
 def test_suffix_tells_the_format() -> None:
     """The suffix of `-o` sets the format, without `--format`."""
-    assert format_of(Path("x.parquet")) == "parquet"
-    assert format_of(Path("x.JSONL")) == "ndjson"
-    assert format_of(Path("x.pqt")) == "parquet"
-    assert format_of(Path("x.unknown")) is None
+    assert format_of(".parquet") == "parquet"
+    assert format_of(".JSONL") == "ndjson"
+    assert format_of(".pqt") == "parquet"
+    assert format_of(".unknown") is None
 
 
 def test_result_has_every_shape(store: LakeStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """`lakewriter backfill`, which fetches history from the first candle up to the recording."""
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -47,7 +46,7 @@ from lakewriter.cli.subscription_options import exchange_option, subscriptions_a
 )
 @click.option(
     "--from-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(exists=True, file_okay=False),
     metavar="DIR",
     help="First import zips and CSVs of the archive from this directory.",
 )

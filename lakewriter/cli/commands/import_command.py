@@ -1,7 +1,6 @@
 """`lakewriter import`, which imports files of candles into the lake."""
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from lakewriter.cli.option_values import MARKETS, SOURCES
 
 
 @click.command(name="import", short_help="Import files of candles into the lake.")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @click.option("--market", metavar="MARKET", help=f"Only this market: {', '.join(MARKETS)}.")
 @click.option("--symbol", metavar="SYMBOL", help="Only this symbol.")
 @click.option("--interval", metavar="INTERVAL", help="Only this interval.")

@@ -1,7 +1,6 @@
 """`lakewriter sandbox`, which runs the simulated exchange until a signal stops it."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import click
@@ -87,7 +86,7 @@ def _list_faults(context: click.Context, _param: click.Parameter, show: bool) ->
     "--faults",
     "faults_file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="Faults as [[fault]] tables in a TOML file.",
 )
 @click.option(

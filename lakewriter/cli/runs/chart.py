@@ -2,7 +2,7 @@
 
 from lakewriter.cli import DEFAULT_LAKE
 from lakewriter.cli.moment import parse_start, parse_stop
-from lakewriter.cli.picture_file import write_picture
+from lakewriter.cli.picture_file import picture_of, write_picture
 from lakewriter.cli.picture_options import PictureOptions
 from lakewriter.cli.series_check import check_matches
 from lakewriter.clock import present_ms
@@ -27,7 +27,7 @@ def run(
     last: str | None,
     since: str | None,
     until: str | None,
-    picture: PictureOptions,
+    picture_options: PictureOptions,
     ascii_only: bool,
     lake: str | None,
 ) -> None:
@@ -36,6 +36,7 @@ def run(
 
     wanted = _parse_series(series)
     since_ms, until_ms, last_ms = _parse_range(since, until, last)
+    picture = picture_of(picture_options)
     look = picture.look(_SIZE)
     now_ms = present_ms()
     store = open_to_read(lake or DEFAULT_LAKE)

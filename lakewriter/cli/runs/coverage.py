@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 
 from lakewriter.cli import DEFAULT_LAKE
+from lakewriter.cli.picture_file import Picture, picture_of
 from lakewriter.cli.picture_options import PictureOptions
 from lakewriter.cli.printed_table import print_table
 from lakewriter.cli.runs.coverage_heatmap import check_picture
@@ -49,13 +50,14 @@ def run(
     as_json: bool,
     heatmap: bool,
     show_all: bool,
-    picture: PictureOptions,
+    picture_options: PictureOptions,
     lake: str | None,
 ) -> None:
     """Print the coverage, and raise if candles are missing without a reason."""
     from lakewriter.lake.coverage.days import series_coverage
     from lakewriter.lake.coverage.facts import CoverageMoment
 
+    picture = picture_of(picture_options)
     heatmap = heatmap or picture.path is not None
     _check_options(
         picture, heatmap=heatmap, others={"--by-day": by_day, "--json": as_json}, show_all=show_all
@@ -90,9 +92,7 @@ def run(
         _raise_missing(found, totals, same_selection_command("gaps", series_options, until, lake), lake)
 
 
-def _check_options(
-    picture: PictureOptions, *, heatmap: bool, others: Mapping[str, bool], show_all: bool
-) -> None:
+def _check_options(picture: Picture, *, heatmap: bool, others: Mapping[str, bool], show_all: bool) -> None:
     """Raise UsageError for options that do not belong together.
 
     Args:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import click
 
 from lakewriter.cli.option_values import HEATMAP_ROWS_SHOWN
-from lakewriter.cli.picture_file import write_picture
-from lakewriter.cli.picture_options import PictureOptions
+from lakewriter.cli.picture_file import Picture, write_picture
 from lakewriter.lake.coverage.absences import SeriesAbsences
 from lakewriter.lake.lake import LakeStore
 
@@ -14,7 +13,7 @@ from lakewriter.lake.lake import LakeStore
 _SIZE = (1200, 400)
 
 
-def check_picture(picture: PictureOptions) -> None:
+def check_picture(picture: Picture) -> None:
     """Check the options of a picture before the lake is read.
 
     Raises:
@@ -24,7 +23,7 @@ def check_picture(picture: PictureOptions) -> None:
 
 
 def show_heatmap(
-    store: LakeStore, found: Sequence[SeriesAbsences], picture: PictureOptions, *, show_all: bool
+    store: LakeStore, found: Sequence[SeriesAbsences], picture: Picture, *, show_all: bool
 ) -> None:
     """Print the heat map, or write it to the file of `-o`.
 

@@ -88,7 +88,7 @@ _LEFT_OUT = {
 
 
 def run(
-    paths: tuple[Path, ...],
+    paths: tuple[str, ...],
     market: str | None,
     symbol: str | None,
     interval: str | None,
@@ -113,11 +113,12 @@ def run(
     )
     if relabel and not (market or symbol or interval):
         raise UsageError("--relabel: no new name is given", "--relabel --symbol BTCUSDT")
-    job = ImportJob(options, now_ms=present_ms(), named=frozenset(paths))
-    files = list(find_files(paths))
+    named = tuple(map(Path, paths))
+    job = ImportJob(options, now_ms=present_ms(), named=frozenset(named))
+    files = list(find_files(named))
     if not files:
         raise UsageError(
-            f"import: no file of candles in {paths[0]}", "lakewriter import --help lists the formats"
+            f"import: no file of candles in {named[0]}", "lakewriter import --help lists the formats"
         )
     engine = engine_options.open_workers("import")
     started_s = time.monotonic()

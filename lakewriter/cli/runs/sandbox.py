@@ -21,7 +21,7 @@ def run(
     push_every: float,
     replay: tuple[str, ...],
     faults: tuple[str, ...],
-    faults_file: Path | None,
+    faults_file: str | None,
 ) -> None:
     """Run the server until a signal."""
     from lakewriter.sandbox.faults.fault_syntax import load_faults, parse_argument
@@ -38,7 +38,7 @@ def run(
             push_every_ms=push_every,
             replay=replay,
             faults=(
-                *(load_faults(faults_file, start_ms) if faults_file else ()),
+                *(load_faults(Path(faults_file), start_ms) if faults_file else ()),
                 *(parse_argument(text, start_ms) for text in faults),
             ),
         )

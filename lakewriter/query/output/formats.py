@@ -4,7 +4,6 @@
 needs an entry here, and one function in `writers`.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 
@@ -38,10 +37,10 @@ FORMATS = {
 }
 
 
-def format_of(path: Path) -> str | None:
-    """Return the name of the format with a file's suffix; None if the suffix is unknown."""
+def format_of(suffix: str) -> str | None:
+    """Return the name of the format with a file's suffix, such as ".csv"; None if it is unknown."""
     for name, kind in FORMATS.items():
-        if path.suffix.lower() in kind.suffixes:
+        if suffix.lower() in kind.suffixes:
             return name
     return None
 
