@@ -3,10 +3,11 @@
 `commands` has the declaration of a command: its options and its help. It imports no library
 but click, so that `--help` is fast. `runs` has the work, and is imported when the command
 runs. Options that several commands share are declared in modules whose names end with
-`_options`, by the same rule. Only this package imports click,
-prints, or exits. Data goes to stdout, and all other output goes to stderr. The exit
-code is 0 for success, and 2 for wrong usage. It is 1 for a fault of lakewriter or the
-data.
+`_options`, by the same rule.
+
+Only this package imports click, prints, or exits. Data goes to stdout, and all other output
+goes to stderr. The exit code is 0 for success, and 2 for wrong usage. It is 1 for a fault of
+lakewriter or the data.
 """
 
 import contextlib
