@@ -7,12 +7,16 @@ that reaches the user is a bug of lakewriter.
 
 import re
 
-_USER_INFO = re.compile(r"(?<=//)[^\s/?#]*@")
+# Also after a single slash: a typo must not show a password.
+_USER_INFO = re.compile(r"(?:(?<=//)|(?<=:/))[^\s/?#]*@")
+_SECRET_OPTION = re.compile(
+    r"(?<=[?&])([^\s=&?#]*(?:key|secret|token|password|sas|sig)[^\s=&?#]*=)[^\s&#'\"]+", re.IGNORECASE
+)
 
 
 def without_passwords(text: str) -> str:
-    """Return the text without the user name and password of any URL."""
-    return _USER_INFO.sub("…@", text)
+    """Return the text without the user name, the password and secret options of any URL."""
+    return _SECRET_OPTION.sub(r"\1…", _USER_INFO.sub("…@", text))
 
 
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}

@@ -82,7 +82,7 @@ def read_source(source: LakeStore, item: Item, now_ms: int) -> SourceRows:
             if found is None:
                 continue
             _check_series(found.data, path, partition)
-            rows, left_out = rows_to_fold(partition, found, path, now_ms)
+            rows, left_out, _ = rows_to_fold(partition, found, path, now_ms)
         except StoreError:
             raise
         except LakeError as error:

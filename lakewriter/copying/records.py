@@ -82,7 +82,7 @@ def copy_records(pair: Pair, wanted: PartitionFilter, *, change: bool) -> Record
 
 
 def _read(store: LakeStore) -> _Records:
-    with store.ledgers() as root:
+    with store.ledgers(whole=True) as root:  # a copy without some records would not be proven
         return _Records(read_gaps(root), read_periods(root), read_instruments(root), read_forgotten(root))
 
 

@@ -11,7 +11,8 @@ for storage. Compaction cleans up after other programs and crashed writers:
 
 A foreign file stays as it is if it cannot be read or is of another series. It also
 stays if one of its rows cannot be a candle of its partition. The other files are
-folded, without rows that were not closed when the file was written.
+folded, without rows that were not closed when the file was written. A file with rows
+that have not ended yet stays until they have.
 
 The result is checked before the replacement: the new bytes are decoded, and must
 have the same keys as the files that they replace. No intent is recorded before
@@ -33,7 +34,6 @@ from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
 from lakewriter.candle_checks import first_violation
 from lakewriter.engines.engine import Engine, ignore
 from lakewriter.errors import LakeError
-from lakewriter.evidence.claims import time_text
 from lakewriter.evidence.closed import closed_rows
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.durable import is_temporary, write_durably
@@ -245,6 +245,7 @@ class _FileToFold(NamedTuple):
     data: bytes
     rows: pa.Table
     not_closed: int
+    stays: bool
 
 
 class _Folded(NamedTuple):
@@ -302,19 +303,28 @@ def _fold_files(
         disputed=0 if after is before else count_disputed(before, after),
         bytes_before=bytes_before,
     )
+    unchanged = done._replace(bytes_after=bytes_before, duplicates_removed=0, disputed=0)
+    if own is not None and own.stays:  # another tool wrote it
+        return _Folded(unchanged, [])
+    to_remove = [file for file in files if file is not own and not file.stays]
     if not after.num_rows and (own is None or not store.is_remote):
         # Our files have rows: `LakeStore.newest` relies on it.
-        return _Folded(done, files)
+        return _Folded(done, to_remove if own is None else [*to_remove, own])
     # A store deletes without a condition, so a row merged meanwhile would be lost: our file stays.
-    if own is not None and len(files) == 1 and after is before and written_by_us(own.data):
-        return _Folded(done._replace(bytes_after=bytes_before, version=own.version), [])
+    if own is not None and not to_remove and written_by_us(own.data):
+        if len(files) == 1 and after is before:
+            return _Folded(done._replace(bytes_after=bytes_before, version=own.version), [])
+        if len(files) > 1 and after.equals(own.rows):  # an earlier run has folded what stays
+            return _Folded(unchanged, [])
     data = encode_next(after, partition, own.data if own else None)
     _check_same_keys(partition, begins, data)
     version = ""
     if not dry_run:
         version = store.storage.replace(partition.file, data, own.version if own else None)
+    # Without a version the next run checks the partition again.
+    version = "" if any(file.stays for file in files) else version
     done = done._replace(rewritten=True, bytes_after=len(data), version=version)
-    return _Folded(done, [file for file in files if file is not own])
+    return _Folded(done, to_remove)
 
 
 def _read(
@@ -336,27 +346,39 @@ def _read(
             files.append(known[path])
         elif (found := store.storage.read(path)) is not None:
             try:
-                rows, not_closed = rows_to_fold(item.partition, found, f"{store.name}/{path}", now_ms)
+                fold = rows_to_fold(item.partition, found, f"{store.name}/{path}", now_ms)
             except LakeError as error:
                 if path == item.partition.file:
                     raise
                 refused.append(error.what)
             else:
-                files.append(_FileToFold(path, found.version, found.data, rows, not_closed))
+                files.append(_FileToFold(path, found.version, found.data, *fold))
                 if path != item.partition.file:
                     known[path] = files[-1]
     return files, refused
 
 
-def rows_to_fold(partition: Partition, found: StoredBytes, name: str, now_ms: int) -> tuple[pa.Table, int]:
-    """Return the closed rows of a file, and the number of open ones.
+class RowsToFold(NamedTuple):
+    """The closed rows of a file.
 
-    Foreign rows get their end times from the grid.
+    Args:
+        rows: the rows, in SCHEMA.
+        not_closed: the number of other rows, which are left out.
+        may_close: whether some of these have not ended yet. If this host's clock is behind, they
+            may be closed. So the file stays until they have ended.
+    """
+
+    rows: pa.Table
+    not_closed: int
+    may_close: bool
+
+
+def rows_to_fold(partition: Partition, found: StoredBytes, name: str, now_ms: int) -> RowsToFold:
+    """Return the closed rows of a file. Foreign rows get their end times from the grid.
 
     Raises:
         LakeError: if the file cannot be read, or has rows of another period or series. Each
-            foreign row must also be a possible candle. A file that was written after now may
-            have no row that ended meanwhile: one of the two times is wrong, or this run is old.
+            foreign row must also be a possible candle.
     """
     data = found.data
     if name.endswith(partition.file):
@@ -365,7 +387,7 @@ def rows_to_fold(partition: Partition, found: StoredBytes, name: str, now_ms: in
         rows, not_closed = decode_foreign(data, name, partition)
     if written_by_us(data):
         check_rows_inside(partition, int_column(rows, "candle_begin_time"))
-        return rows, 0
+        return RowsToFold(rows, 0, may_close=False)
     if name.endswith(partition.file):
         rows, not_closed = decode_foreign(data, name, partition)
     candles, grid = columns_of(rows), INTERVALS[partition.interval]
@@ -374,12 +396,12 @@ def rows_to_fold(partition: Partition, found: StoredBytes, name: str, now_ms: in
     at = SCHEMA.get_field_index("candle_end_time")
     stops = ends(grid, candles.begin)
     closed = closed_rows(stops, None, now_ms, found.modified_ms)
-    if np.any(~closed & (stops <= found.modified_ms)):
-        written, now = time_text(found.modified_ms), time_text(now_ms)
-        what = f"it was written at {written}, after the time of this run, {now}: is the clock right?"
-        raise LakeError(f"{name}: {what}", _MEND)
     rows = rows.set_column(at, SCHEMA.field(at), pa.array(stops).view(SCHEMA.field(at).type))
-    return rows.filter(pa.array(closed)), not_closed + int((~closed).sum())
+    return RowsToFold(
+        rows.filter(pa.array(closed)),
+        not_closed + int((~closed).sum()),
+        may_close=bool(np.any(stops > now_ms)),
+    )
 
 
 def _first_impossible_row(partition: Partition, candles: Columns) -> str | None:

@@ -290,13 +290,13 @@ class LakeStore:
             pass
         return None
 
-    def ledgers(self) -> contextlib.AbstractContextManager[Path]:
+    def ledgers(self, *, whole: bool = False) -> contextlib.AbstractContextManager[Path]:
         """Return a context with a local directory that has the lake's ledgers in `_lakewriter`.
 
         On an object store these are the published ones; `published.current_ledgers` adds
-        the newest ones of this host.
+        the newest ones of this host. `whole` is as for `Storage.local_copy`.
         """
-        return self.storage.local_copy((*LEDGER_DIRECTORIES, RECORDERS_DIRECTORY), LEDGER_SUFFIX)
+        return self.storage.local_copy((*LEDGER_DIRECTORIES, RECORDERS_DIRECTORY), LEDGER_SUFFIX, whole=whole)
 
     def read(self, partition: Partition) -> pa.Table | None:
         """Return the rows of the partition's own file, or None if the file does not exist.

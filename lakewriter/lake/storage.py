@@ -143,11 +143,15 @@ class Storage(Protocol):
     def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
         """Yield the result of `read` for each thing, in order. A remote storage prefetches the results."""
 
-    def local_copy(self, directories: Sequence[str], suffix: str) -> contextlib.AbstractContextManager[Path]:
+    def local_copy(
+        self, directories: Sequence[str], suffix: str, *, whole: bool = False
+    ) -> contextlib.AbstractContextManager[Path]:
         """Return a context with a local root that has the current files of the directories.
 
         Args:
             suffix: the end of the names of the needed files; the root may lack others.
+            whole: whether a directory that cannot be listed is an error. Otherwise it is left
+                out, with a warning.
         """
 
     def entries(self, directory: str) -> Listing:
@@ -240,7 +244,13 @@ class LocalStorage:
         return map(read, things)
 
     @contextlib.contextmanager
-    def local_copy(self, directories: Sequence[str], suffix: str) -> Iterator[Path]:  # noqa: ARG002
+    def local_copy(
+        self,
+        directories: Sequence[str],  # noqa: ARG002
+        suffix: str,  # noqa: ARG002
+        *,
+        whole: bool = False,  # noqa: ARG002
+    ) -> Iterator[Path]:
         """Yield the root itself."""
         yield self.root
 

@@ -109,6 +109,16 @@ def test_a_round_trip_has_the_same_bytes(store: PrefixStore, tmp_path: Path) -> 
     assert "exchange_halt" in running.run("gaps", "--lake", str(tmp_path / "b")).stdout
 
 
+def test_a_copy_without_some_records_is_refused(store: PrefixStore, tmp_path: Path) -> None:
+    """A key that is no path hides a directory of ledgers. A copy without them would not be proven."""
+    a_lake(tmp_path / "a")
+    copy(str(tmp_path / "a"), uri(store), state=tmp_path / "s1")
+    store.put(f"{store.prefix}/_lakewriter/gaps//x.ndjson", b"")
+    done = run(uri(store), str(tmp_path / "b"), state=tmp_path / "s2")
+    assert done.returncode == 1 and "has an invalid name" in done.stderr
+    assert "delete or rename that key" in done.stderr
+
+
 def test_a_second_run_asks_only_for_listings(store: PrefixStore, tmp_path: Path) -> None:
     """No candle file is read or written again, in either direction; it says that nothing was written."""
     a_lake(tmp_path / "a")

@@ -28,6 +28,26 @@ def test_frame_error():
     assert (error.kind, str(error), error.exit_code) == ("json", "frame: not JSON", 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://KEY:SECRET@b/x?region=r", "s3://…@b/x?region=r"),
+        ("s3:/KEY:SECRET@b/x", "s3:/…@b/x"),
+        ("a //KEY:SECRET@b", "a //…@b"),
+        (
+            "'s3://b/x?access_key=KEY&region=r&secret_key=SECRET'",
+            "'s3://b/x?access_key=…&region=r&secret_key=…'",
+        ),
+        ("az://b?sas_token=SECRET#x", "az://b?sas_token=…#x"),
+        ("me@host: /home/me@b", "me@host: /home/me@b"),
+    ],
+)
+def test_secrets_of_a_url_are_not_shown(text: str, shown: str) -> None:
+    """Neither the error nor the hint has a user name, a password or a secret option."""
+    error = LakewriterError(text, text)
+    assert (error.what, error.hint) == (shown, shown)
+
+
 def test_control_characters_of_others_are_spelled_out():
     """Errors escape control characters, changes of direction and undecodable bytes of names and rows."""
     error = LakewriterError("a\x1b[2J\r\n\x9b31m\u202e\x00\udce9.csv: 币安 é\u00a0x", "rm 'a\x07'")

@@ -57,8 +57,10 @@ class CompactSummary(msgspec.Struct):
     at_least: list[str] = []
 
 
-# A store that is away for so many partitions in a row is taken to be away for all.
+# A store that is away for so many partitions in a row, and for so long, is taken to be away
+# for all.
 AWAY_MAX = 20
+AWAY_S = 30.0
 
 # Sums of what workers did. The other fields follow from the plan and the lake.
 _DONE_BY_WORKERS = (
@@ -83,7 +85,7 @@ def run(
         sweep_state(store, time.time())
     whole_lake = partition_filter == PartitionFilter()
     tally = _Tally(VerifiedList(store, everything=whole_lake), CompactSummary(dry_run=dry_run))
-    in_a_row = 0
+    in_a_row, away_since_s = 0, time.monotonic()
     with progress_bar("compacting") as progress, engine_options.chosen("compact") as engine:
         is_counted = not progress.disable and not store.is_remote
         total = _expected(store, partition_filter, whole_lake=whole_lake) if is_counted else None
@@ -105,10 +107,13 @@ def run(
             store, work(), time.time(), dry_run=dry_run, engine=engine, advance=advance
         ):
             tally.add(outcome)
-            in_a_row = in_a_row + 1 if outcome.is_away else 0
-            if in_a_row == AWAY_MAX:
+            if not outcome.is_away:
+                in_a_row, away_since_s = 0, time.monotonic()
+                continue
+            in_a_row += 1
+            if in_a_row >= AWAY_MAX and time.monotonic() - away_since_s > AWAY_S:
                 raise LakewriterError(
-                    f"compact: {AWAY_MAX} partitions in a row failed: {outcome.error}",
+                    f"compact: {in_a_row} partitions in a row failed: {outcome.error}",
                     "run it again",
                 )
         if engine.repeated and not dry_run:

@@ -16,6 +16,7 @@ from lakewriter.lake.listing import EMPTY_BYTES_MAX, PartitionDirs, PartitionFil
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.remote.object_store import Object, ObjectStorage
+from lakewriter.lake.storage import InvalidKeyError
 from lakewriter.market import MARKETS, is_symbol
 from lakewriter.partition import (
     LEVELS,
@@ -113,7 +114,7 @@ class RemoteCatalogue:
                 for directory in each.directories
                 for place in _places(directory, few[each.values[2]], len(series))
             ]
-        files = prefetch(lambda place: self._objects.tree(place[1]), places, PENDING_MAX)
+        files = prefetch(lambda place: self._below(place[1]), places, PENDING_MAX)
         found: dict[Partition, list[Object]] = {}
         last: _Series | None = None
         for (each, _), objects in zip(places, files, strict=True):
@@ -127,6 +128,20 @@ class RemoteCatalogue:
                     if partition.date.isoformat() in kept:
                         found.setdefault(partition, []).append(one)
         yield from _sorted(found)
+
+    def _below(self, directory: str) -> list[Object]:
+        """Return every key below a symbol, a series or one of its days.
+
+        A key that is no path stops the listing of a symbol. Then its series are listed alone.
+        """
+        try:
+            return self._objects.tree(directory)
+        except InvalidKeyError:
+            if directory.count("/") != 1:  # a symbol is below its market
+                raise
+            names = self._objects.entries(directory).directories
+            series = [f"{directory}/{name}" for name in names if level_value(LEVELS[2], name) is not None]
+            return [each for one in series for each in self._objects.tree(one)]
 
     def _wanted_symbols(self, wanted: PartitionSelection) -> list[_Series]:
         """Return the wanted symbols that may exist, sorted. Known names are not listed."""

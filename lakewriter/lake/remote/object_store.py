@@ -92,14 +92,14 @@ class ObjectStorage:
         return prefetch(read, things, PENDING_MAX)
 
     @contextlib.contextmanager
-    def local_copy(self, directories: Sequence[str], suffix: str) -> Iterator[Path]:
+    def local_copy(self, directories: Sequence[str], suffix: str, *, whole: bool = False) -> Iterator[Path]:
         """Yield a temporary directory with the current files, each with the store's time of its object.
 
-        Warnings name the store. A directory with a key that is no path is left out, with a warning.
+        Warnings name the store. A directory with a key that is no path cannot be listed.
         """
         absent: set[str] = set()
         for _ in range(_COPY_LAPS_MAX):
-            files, read = self._read_all(directories, suffix)
+            files, read = self._read_all(directories, suffix, whole=whole)
             # A ledger that is gone was taken over: its entries are in another one. One that is
             # listed again and absent again has a key that the store's listing does not render.
             last, absent = (
@@ -121,9 +121,9 @@ class ObjectStorage:
                 yield Path(root)
 
     def _read_all(
-        self, directories: Sequence[str], suffix: str
+        self, directories: Sequence[str], suffix: str, *, whole: bool
     ) -> tuple[list[tuple[str, str]], list[StoredBytes | None]]:
-        listings = self.in_parallel(self._entries_or_none, directories)
+        listings = self.in_parallel(self.entries if whole else self._entries_or_none, directories)
         files = [
             (f"{directory}/{file}", listing.versions[file])
             for directory, listing in zip(directories, listings, strict=True)
