@@ -34,6 +34,7 @@ from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
 from lakewriter.candle_checks import first_violation
 from lakewriter.engines.engine import Engine, ignore
 from lakewriter.errors import LakeError
+from lakewriter.evidence.claims import time_text
 from lakewriter.evidence.closed import closed_rows
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.durable import is_temporary, write_durably
@@ -61,6 +62,9 @@ STORE_COMPACTIONS_MAX = 4
 
 # Partitions that are worth a way to another process.
 CHUNK = 50
+
+# The clock that dates files may be behind the exchange's by so much.
+_SLACK_MS = 60_000
 
 _MEND = "it was not changed; repair it, or move it out of the lake, then run again"
 
@@ -378,7 +382,7 @@ def rows_to_fold(partition: Partition, found: StoredBytes, name: str, now_ms: in
 
     Raises:
         LakeError: if the file cannot be read, or has rows of another period or series. Each
-            foreign row must also be a possible candle.
+            foreign row must also be a possible candle, and begin before the file was written.
     """
     data = found.data
     if name.endswith(partition.file):
@@ -393,6 +397,10 @@ def rows_to_fold(partition: Partition, found: StoredBytes, name: str, now_ms: in
     candles, grid = columns_of(rows), INTERVALS[partition.interval]
     if (why := _first_impossible_row(partition, candles)) is not None:
         raise LakeError(f"{name}: {why}", _MEND)
+    if len(candles.begin) and (last_ms := int(candles.begin.max())) > found.modified_ms + _SLACK_MS:
+        written, begins = time_text(found.modified_ms), time_text(last_ms)
+        what = f"it was written at {written}, and has a candle that begins at {begins}"
+        raise LakeError(f"{name}: {what}; touch it if its date is wrong", _MEND)
     at = SCHEMA.get_field_index("candle_end_time")
     stops = ends(grid, candles.begin)
     closed = closed_rows(stops, None, now_ms, found.modified_ms)

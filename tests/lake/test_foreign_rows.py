@@ -150,6 +150,20 @@ def test_open_candles_are_not_folded(store: LakeStore) -> None:
     assert (outcome.error, outcome.rows, outcome.not_closed) == ("", 3, 2)
 
 
+def test_a_file_with_a_wrong_date_stays(store: LakeStore) -> None:
+    """No candle begins after its file was written. A zip from another time zone has such dates."""
+    path = put(store, "part-0.parquet", theirs(1, 2, 60), written_s=(DAY_START_MS + 30 * 60_000) / 1000)
+    (item,) = plan_compaction(store).work
+    outcome = compact_partition(store, item, NOW_S)
+    assert outcome.error.endswith(
+        "it was written at 2024-06-30 00:30:00, and has a candle that begins at 2024-06-30 01:00:00;"
+        " touch it if its date is wrong"
+    )
+    assert (outcome.rows, outcome.not_closed, outcome.files_removed, path.exists()) == (1, 0, (), True)
+    os.utime(path)
+    assert compact_partition(store, item, NOW_S).rows == 4
+
+
 @pytest.mark.parametrize("now_s", [0.0, (DAY_START_MS + 7 * 60_000) / 1000])
 @pytest.mark.parametrize("name", ["part-2.parquet", "candles.parquet"])
 def test_a_clock_that_is_behind_costs_no_candle(tmp_path: Path, now_s: float, name: str) -> None:
