@@ -30,7 +30,6 @@ from lakewriter.query.output.text import DisplayLimits
 from lakewriter.query.output.writers import write_answer
 from lakewriter.query.scan.held_files import HELD_FILES_MAX, can_hold
 from lakewriter.query.session import stream
-from lakewriter.without_pandas import without_pandas
 
 # Maximum number of rows on a terminal, as in DuckDB's shell.
 TERMINAL_ROWS_MAX = 40
@@ -166,7 +165,6 @@ def print_answer(
     if target.path:
         place = open_destination(target.path, store.state_dir, overwrite=target.overwrite)
     with (
-        without_pandas(),
         ignore_broken_pipe(),
         place as out,
         QueryBar(limits) as bar,

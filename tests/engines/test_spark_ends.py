@@ -1,4 +1,4 @@
-"""The ends of a job on Spark that nobody wants: each is quick, one line, and leaves a whole lake."""
+"""A job on Spark that is stopped or fails ends soon, with one line, and leaves a whole lake."""
 
 import contextlib
 import os

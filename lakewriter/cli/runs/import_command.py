@@ -31,7 +31,6 @@ from lakewriter.interval import parse_interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import create_lake
 from lakewriter.market import parse_market, parse_symbol
-from lakewriter.without_pandas import without_pandas
 
 
 class LeftOutCounts(msgspec.Struct):
@@ -124,9 +123,7 @@ def run(
     started_s = time.monotonic()
     store = None if dry_run else create_lake(lake or DEFAULT_LAKE, __version__)
     summary, failures, notes = ImportSummary(dry_run=dry_run), [], []
-    # Spark imports pandas, and workers do without it themselves.
-    alone = without_pandas() if engine is None else contextlib.nullcontext()
-    with alone, progress_bar("importing") as progress, engine or contextlib.nullcontext():
+    with progress_bar("importing") as progress, engine or contextlib.nullcontext():
         advance = partial(progress.advance, progress.add_task("importing", total=len(files)))
         for imported in _results(store, files, job, engine, advance):
             _count(summary, imported)

@@ -19,7 +19,6 @@ from lakewriter.cli.terminal import (
 )
 from lakewriter.errors import UsageError
 from lakewriter.query.saved import SavedQuery, is_name, parse_query, saved_queries, saved_query
-from lakewriter.without_pandas import without_pandas
 
 _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY symbol"'
 
@@ -104,8 +103,7 @@ def _answer(
         if table_files:
             from lakewriter.cli.table_files import read_table_files
 
-            with without_pandas():
-                tables = read_table_files(table_files)
+            tables = read_table_files(table_files)
         print_answer(store, sql, values, target, limits, tables)
 
 

@@ -12,7 +12,6 @@ from lakewriter.cli.signals import stop_on_signals
 from lakewriter.cli.terminal import log_to_stderr
 from lakewriter.config import parse_duration
 from lakewriter.errors import UsageError, without_passwords
-from lakewriter.without_pandas import without_pandas
 
 if TYPE_CHECKING:
     from lakewriter.web.lake_server import LakeServerOptions
@@ -43,8 +42,7 @@ def run(
             "export LAKEWRITER_TOKEN=$(openssl rand -hex 16)",
         )
     log_to_stderr(quiet=False)
-    with without_pandas():
-        asyncio.run(_serve(sockets, options))
+    asyncio.run(_serve(sockets, options))
 
 
 def _is_loopback(listener: socket.socket) -> bool:

@@ -19,7 +19,6 @@ from lakewriter.cli.terminal import finished_report, read_text, standard_input, 
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.output.formats import text_formats, text_formats_explained
 from lakewriter.query.saved import SavedQuery, saved_queries, saved_query
-from lakewriter.without_pandas import without_pandas
 
 _HELP = f"""\
 SQL ends with a semicolon, or with \\G for one value on each line; Alt-Enter runs it without either.
@@ -260,10 +259,9 @@ def run(no_pager: bool, table_files: tuple[str, ...], queries: str | None, lake:
     """Read statements and commands, and print their answers, until the user quits or the input ends."""
     shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager, table_files=table_files, queries=queries)
     if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
-        with without_pandas():
-            _run_interactively(shell)
+        _run_interactively(shell)
         return
-    with without_pandas(), contextlib.suppress(_Quit):
+    with contextlib.suppress(_Quit):
         for part in read_statements(_lines(standard_input("shell", "lakewriter shell < FILE.sql"))):
             shell.run(part)
 
