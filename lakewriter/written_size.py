@@ -7,6 +7,9 @@ from lakewriter.errors import UsageError
 # A larger size is a typing error.
 BYTES_MAX = 1 << 50
 
+# A smaller number needs a unit, such as B.
+UNITLESS_BYTES_MIN = 1_000_000
+
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s?(?:([KMGT]i?)?B)?", re.IGNORECASE)
 _UNITS = {"": 1} | {
     f"{letter}{binary}": base**power
@@ -23,12 +26,16 @@ def parse_size(text: str, name: str, hint: str) -> int:
         name, hint: of the error.
 
     Raises:
-        UsageError: if the text is not a size, or larger than BYTES_MAX.
+        UsageError: if the text is not a size, larger than BYTES_MAX, or a small number
+            without a unit.
     """
     found = _SIZE.fullmatch(text.strip())
     size = int(float(found[1]) * _UNITS[(found[2] or "").upper()]) if found else BYTES_MAX + 1
     if size > BYTES_MAX:
         raise UsageError(f"{name}: {text!r} is no size", hint)
+    # `5` means 5 GB more often than 5 bytes.
+    if 0 < size < UNITLESS_BYTES_MIN and text.strip().isdecimal():
+        raise UsageError(f"{name}: {text.strip()} has no unit", hint)
     return size
 
 

@@ -83,7 +83,13 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, and check the machine for it, unless its help is all that it prints."""
+        """Find the command, and check the machine for it, unless its help is all that it prints.
+
+        Raises:
+            UsageError: if there is no such command; it names similar ones.
+        """
+        if not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise UsageError(f"no such command: {args[0]}", _similar_commands(args[0]))
         name, command, rest = super().resolve_command(ctx, args)
         if not (ctx.resilient_parsing or any(each in _HELP_OPTIONS for each in rest)):
             check_machine()
@@ -100,6 +106,16 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _similar_commands(name: str) -> str:
+    """Return a hint for a mistyped command."""
+    import difflib
+
+    similar = [each for each in COMMANDS if each.startswith(name)] or difflib.get_close_matches(
+        name, COMMANDS
+    )
+    return f"did you mean {' or '.join(similar)}?" if similar else "lakewriter --help lists them"
 
 
 def run_command(name: str, options: dict[str, Any]) -> None:

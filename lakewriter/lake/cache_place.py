@@ -39,7 +39,7 @@ def cache_place(
     """
     if size is None:
         size = os.environ.get(SIZE_VARIABLE) or SIZE_DEFAULT
-    bytes_max = parse_cache_size(str(size))
+    bytes_max = parse_cache_size(size if isinstance(size, str) else f"{size}B")
     if not bytes_max:
         return None
     chosen = directory or os.environ.get(DIRECTORY_VARIABLE)

@@ -126,16 +126,19 @@ def publish(store: LakeStore) -> int:
 
 
 @contextlib.contextmanager
-def current_ledgers(store: LakeStore) -> Iterator[Path]:
+def current_ledgers(store: LakeStore, *, whole: bool = False) -> Iterator[Path]:
     """Return a context with a local directory that has the ledgers of all hosts in `_lakewriter`.
 
     Those of this host are the present ones of the state directory.
+
+    Args:
+        whole: as for `LakeStore.ledgers`.
 
     Raises:
         LakeError: if the store refuses, or the state directory is damaged.
         OSError: if the disk refuses.
     """
-    with store.ledgers() as root:
+    with store.ledgers(whole=whole) as root:
         state = _read(store.state_dir) if store.is_remote else None
         if state is not None and state.lake == store.name:
             files = _ledger_files(store, state.host)

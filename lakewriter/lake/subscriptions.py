@@ -223,17 +223,24 @@ def _read_ended(path: Path) -> list[_EndedRow]:
         return []
 
 
-def read_periods(root: Path) -> list[SubscribedPeriod]:
+def read_periods(root: Path, *, whole: bool = False) -> list[SubscribedPeriod]:
     """Return the periods of all recorders, by series and time.
 
     Files and lines that cannot be read are logged and left out.
+
+    Args:
+        whole: whether a file that cannot be read is an error.
+
+    Raises:
+        LakeError: if a file cannot be read, and `whole` is true.
     """
     return sorted(
-        (each.period for each in read_host_periods(root)), key=lambda each: (each.series, each.start_ms)
+        (each.period for each in read_host_periods(root, whole=whole)),
+        key=lambda each: (each.series, each.start_ms),
     )
 
 
-def read_host_periods(root: Path) -> list[HostPeriod]:
+def read_host_periods(root: Path, *, whole: bool = False) -> list[HostPeriod]:
     """Return the periods of all recorders with their hosts, as `read_periods` does."""
     found, path = [], root / PERIODS_FILE
     try:
@@ -249,6 +256,8 @@ def read_host_periods(root: Path) -> list[HostPeriod]:
                     for period in _FILE.read(path)
                 ]
     except OSError as error:
+        if whole:
+            raise LakeError(f"subscriptions: {path}: {error.strerror}") from error
         warn_once(f"subscriptions: {path}: {error.strerror}; its periods are left out")
     return found
 

@@ -14,7 +14,7 @@ from lakewriter.config import FILE_NAME, LOG_FORMATS
 from lakewriter.market import MARKETS
 from lakewriter.verify.findings import LOCAL_CHECKS
 from lakewriter.verify.price_jumps import DEVIATIONS
-from support.running import PATIENCE_S
+from support.running import PATIENCE_S, run
 
 # Each takes more than a tenth of the time of `import click`.
 HEAVY = {
@@ -47,3 +47,20 @@ def test_options_name_the_values_of_the_code() -> None:
     assert (option_values.DOWNLOADS, option_values.WORKER_DOWNLOADS) == (DOWNLOADS, WORKER_DOWNLOADS)
     assert option_values.LOCAL_CHECKS == LOCAL_CHECKS
     assert option_values.DEVIATIONS == DEVIATIONS
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("recrod", "did you mean record?"),
+        ("cov", "did you mean coverage?"),
+        ("co", "did you mean coverage or copy or compact or completion?"),
+        ("select 1", "lakewriter --help lists them"),
+        ("xyz\x1b[2J", "lakewriter --help lists them"),
+    ],
+)
+def test_a_mistyped_command_names_similar_ones(typed: str, hint: str) -> None:
+    """A command that does not exist is one line and a hint."""
+    done = run(typed, "--lake", "x")
+    shown = typed.replace("\x1b", "\\u001b")
+    assert (done.returncode, done.stderr) == (2, f"lakewriter: no such command: {shown}\n  {hint}\n")

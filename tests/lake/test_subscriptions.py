@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakewriter.errors import LakeError
+from lakewriter.lake.coverage.days import series_coverage
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.subscriptions import (
@@ -129,6 +130,8 @@ def test_a_pipe_is_not_waited_for(store: LakeStore, caplog: pytest.LogCaptureFix
     assert caplog.messages == [
         f"subscriptions: {path}: a named pipe, not a regular file; its periods are left out"
     ]
+    with pytest.raises(LakeError, match=r"^subscriptions: .* a named pipe, not a regular file$"):
+        list(series_coverage(store, whole=True))
     with pytest.raises(OSError, match="named pipe"):
         confirm_series(store, journal, BTC)
     path.unlink()

@@ -66,7 +66,7 @@ def run(
     partition_filter = filter_of(series_options, span.day)
     store = open_to_read(lake or DEFAULT_LAKE)
     moment = CoverageMoment(span.until_ms, span.now_ms)
-    found = list(series_coverage(store, partition_filter, moment))
+    found = list(series_coverage(store, partition_filter, moment, whole=True))
     check_matches("coverage", store, partition_filter, {coverage.series for coverage in found})
     if found and heatmap:
         from lakewriter.cli.runs.coverage_heatmap import show_heatmap

@@ -60,18 +60,23 @@ class SeriesCoverage(NamedTuple):
 
 
 def series_coverage(
-    store: LakeStore, wanted: PartitionFilter = ALL, moment: CoverageMoment = _NOW
+    store: LakeStore,
+    wanted: PartitionFilter = ALL,
+    moment: CoverageMoment = _NOW,
+    *,
+    whole: bool = False,
 ) -> Iterator[SeriesCoverage]:
     """Yield the coverage of each series that has expected or present candles, in order.
 
     Args:
         wanted: the filter of series and days.
         moment: the time up to which candles are expected.
+        whole: as for `series_facts`.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
     """
-    for facts in series_facts(store, wanted):
+    for facts in series_facts(store, wanted, whole=whole):
         expected = expectation(facts, moment)
         if expected is None:
             continue

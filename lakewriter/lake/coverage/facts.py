@@ -127,13 +127,17 @@ class SeriesFacts(NamedTuple):
         return min(until_ms, max(seen_ms, default=until_ms))
 
 
-def series_facts(store: LakeStore, wanted: PartitionFilter) -> Iterator[SeriesFacts]:
+def series_facts(store: LakeStore, wanted: PartitionFilter, *, whole: bool = False) -> Iterator[SeriesFacts]:
     """Yield the facts of each wanted series, in order.
+
+    Args:
+        whole: whether subscriptions or a directory of ledgers that cannot be read are an
+            error. Otherwise they are left out, with a warning.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
     """
-    lake = _lake_facts(store)
+    lake = _lake_facts(store, whole=whole)
     known = (*lake.reported, *lake.periods, *lake.unflushed)
     for presence in presence_of_many(store, wanted, filter(wanted.covers, known), lake.unflushed):
         series = presence.series
@@ -142,14 +146,14 @@ def series_facts(store: LakeStore, wanted: PartitionFilter) -> Iterator[SeriesFa
         yield SeriesFacts(presence, reported, edge_ms, lake.periods.get(series, []), lake)
 
 
-def _lake_facts(store: LakeStore) -> LakeFacts:
-    with current_ledgers(store) as root:
+def _lake_facts(store: LakeStore, *, whole: bool) -> LakeFacts:
+    with current_ledgers(store, whole=whole) as root:
         flushed = flushed_until_ms(store, root)
         alive = living_anywhere(store, root, present_ms())
         known = read_reported(root, alive if store.is_remote else None)
         reported = _by_series((each.gap.series, each) for each in known)
         lines = _by_series((line.series, line) for line in read_forgotten(root))
-        periods = _by_series((each.series, each) for each in read_periods(root))
+        periods = _by_series((each.series, each) for each in read_periods(root, whole=whole))
         lists = read_last_lists(root)
     unflushed = _by_series((candle.series, candle) for candle in read_unflushed(store.state_dir))
     reported |= {
