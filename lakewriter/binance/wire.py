@@ -10,7 +10,7 @@ pages; sessions recorded from the exchange.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -34,7 +34,12 @@ _NUMBER_LENGTH_MAX = 64
 _WORDS_LENGTH_MAX = 200
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?").fullmatch
 
+# Eight numbers in one text, each of at most _NUMBER_LENGTH_MAX characters. A comma in a number is no match.
+_EIGHT_NUMBERS = re.compile(",".join([r"[0-9]{1,31}+(?:\.[0-9]{1,32}+)?+"] * 8)).fullmatch
+
 T = TypeVar("T")
+
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Reply(NamedTuple):
@@ -85,7 +90,8 @@ class _Kline(msgspec.Struct, gc=False):
     Q: str
 
 
-class _KlineEvent(msgspec.Struct, gc=False):
+class _KlineEvent(msgspec.Struct, kw_only=True, gc=False):
+    e: str = ""
     E: int
     s: str
     k: _Kline
@@ -96,11 +102,10 @@ class _ReplyError(msgspec.Struct, gc=False):
     msg: str = ""
 
 
-class _Envelope(msgspec.Struct, gc=False):
-    """The fields of every kind of frame: combined, raw, reply, and both kinds of error."""
+class _Outside(msgspec.Struct, kw_only=True, gc=False):
+    """The fields outside of `data`: combined, raw, reply, and both kinds of error."""
 
     stream: str = ""
-    data: msgspec.Raw = msgspec.Raw()
     e: str = ""
     E: msgspec.Raw = msgspec.Raw()
     id: int | str | None = None
@@ -108,6 +113,18 @@ class _Envelope(msgspec.Struct, gc=False):
     error: _ReplyError | None = None
     code: int | None = None
     msg: str = ""
+
+
+class _Envelope(_Outside, kw_only=True, gc=False):
+    """The fields of every kind of frame."""
+
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class _CombinedKline(_Outside, kw_only=True, gc=False):
+    """A combined frame with a kline, in one piece."""
+
+    data: _KlineEvent
 
 
 class _Name(msgspec.Struct, gc=False):
@@ -125,6 +142,7 @@ class _ShutdownEvent(msgspec.Struct, gc=False):
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_name = msgspec.json.Decoder(_Name).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
+_decode_combined_kline = msgspec.json.Decoder(_CombinedKline).decode
 _decode_kline = msgspec.json.Decoder(_KlineEvent).decode
 _decode_shutdown = msgspec.json.Decoder(_ShutdownEvent).decode
 
@@ -133,9 +151,13 @@ def is_open_candle(frame: bytes) -> bool:
     """Return whether a frame certainly has no closed candle, without decoding it.
 
     A closed candle contains `true`, with any spacing; an open candle contains
-    `"x":false`. A call takes 0.1 µs. False does not prove that the candle is closed.
+    `"x":false`. False does not prove that the candle is closed.
+
+    A call takes about 0.2 µs, for a frame as the exchange sends it. It searches from the
+    end, because `x` is one of the last fields. Only the symbol in the stream's name has a `u`,
+    so the last `u` is near the start, and `true` can only be before it.
     """
-    return b'"x":false' in frame and b"true" not in frame
+    return frame.rfind(b'"x":false') >= 0 and frame.find(b"true", 0, frame.rfind(b"u") + 2) < 0
 
 
 def stream_of(frame: bytes) -> str | None:
@@ -145,7 +167,7 @@ def stream_of(frame: bytes) -> str | None:
     """
     try:
         return _decode_name(frame).stream or None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _BROKEN:
         return None
 
 
@@ -162,6 +184,18 @@ def decode(frame: bytes, market: str, recv_us: int) -> Message:
     """
     if len(frame) > FRAME_BYTES_MAX:
         raise FrameError("size", f"frame of {len(frame)} bytes")
+    # Nearly every frame that is decoded is a closed candle of a combined stream.
+    try:
+        combined = _decode_combined_kline(frame).data
+    except _BROKEN:
+        return _decode_any(frame, market, recv_us)
+    if combined.e != "kline":
+        return _decode_any(frame, market, recv_us)
+    return _candle(combined, market, recv_us)
+
+
+def _decode_any(frame: bytes, market: str, recv_us: int) -> Message:
+    """Parse the message in a frame of any kind; see `decode`."""
     if frame.lstrip()[:1] == b"[":
         return Other("array")
     envelope = _read(_decode_envelope, frame)
@@ -183,7 +217,7 @@ def _read(decode_as: Callable[[bytes], T], data: bytes) -> T:
         return decode_as(data)
     except msgspec.ValidationError as error:
         raise FrameError("shape", f"{error}: {_excerpt(data)}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _BROKEN as error:
         raise FrameError("json", f"{error}: {_excerpt(data)}") from None
 
 
@@ -220,24 +254,26 @@ def _candle(event: _KlineEvent, market: str, recv_us: int) -> Candle | Other:
     _check_times(kline, event.E, interval)
     if not 0 <= kline.n <= TRADES_MAX:
         raise FrameError("number", f"kline of {kline.n} trades")
+    open_price, high, low, close, volume, quote_volume, taker_volume, taker_quote_volume = _numbers(kline)
+    # Field names would take 0.4 µs more.
     return Candle(
-        market=market,
-        symbol=kline.s,
-        interval=interval.name,
-        begin_ms=kline.t,
-        end_ms=interval.end(kline.t),
-        open=number(kline.o),
-        high=number(kline.h),
-        low=number(kline.l),
-        close=number(kline.c),
-        volume=number(kline.v),
-        quote_volume=number(kline.q),
-        trade_num=kline.n,
-        taker_buy_base_asset_volume=number(kline.V),
-        taker_buy_quote_asset_volume=number(kline.Q),
-        event_ms=event.E,
-        recv_us=recv_us,
-        source="stream",
+        market,
+        kline.s,
+        interval.name,
+        kline.t,
+        interval.end(kline.t),
+        open_price,
+        high,
+        low,
+        close,
+        volume,
+        quote_volume,
+        kline.n,
+        taker_volume,
+        taker_quote_volume,
+        event.E,
+        recv_us,
+        "stream",
     )
 
 
@@ -253,6 +289,13 @@ def _check_times(kline: _Kline, event_ms: int, interval: Interval) -> None:
         raise FrameError("time", f"kline event of time {event_ms}")
     if interval.end(kline.t) > event_ms + CLOSED_EARLY_MS_MAX:
         raise FrameError("time", f"kline that begins at {kline.t} and is closed at {event_ms} already")
+
+
+def _numbers(kline: _Kline) -> Iterable[float]:
+    """Parse the eight decimal strings of a kline, in the order of a candle's fields."""
+    texts = (kline.o, kline.h, kline.l, kline.c, kline.v, kline.q, kline.V, kline.Q)
+    # One match takes a fifth of the time of eight. `number` names the wrong one, and knows longer numbers.
+    return map(float if _EIGHT_NUMBERS(",".join(texts)) else number, texts)
 
 
 def number(text: str) -> float:

@@ -4,12 +4,14 @@
     PYTHONPATH=tests python -m crash.fuzz wire -max_total_time=3600
     PYTHONPATH=tests python -m crash.fuzz journal -max_total_time=3600
 
-A result other than a message, a FrameError, a candle or None is a failure.
+A result other than a message, a FrameError, a candle or None is a failure. So is a frame
+that `wire` and the slow and plain decoder decode differently.
 """
 
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import atheris
@@ -20,6 +22,7 @@ with atheris.instrument_imports(include=["lakewriter"]):
     from lakewriter.errors import FrameError
     from lakewriter.lake.segments import OtherVersionError, decode_line, encode_line
     from lakewriter.partition import checked_partition, partition_of
+    from support.plain_wire import decode_plainly
 
 KLINE = {
     "t": 1_719_705_600_000, "T": 1_719_705_659_999, "s": "BTCUSDT", "i": "1m", "f": 1, "L": 9, "o": "1.0",
@@ -36,12 +39,18 @@ FRAMES = [
 ]
 
 
-def wire_frame(data: bytes) -> None:
-    """Check that a frame gives a valid message or a FrameError, and that no closed candle is skipped."""
+def outcome(decoder: Callable[[bytes, str, int], wire.Message], data: bytes) -> object:
+    """Return the message of a frame, or the kind and the text of its FrameError."""
     try:
-        message = wire.decode(data, "spot", 1)
-    except FrameError:
-        return
+        return decoder(data, "spot", 1)
+    except FrameError as error:
+        return error.kind, str(error)
+
+
+def wire_frame(data: bytes) -> None:
+    """Check that a frame gives what the plain decoder gives, and that no closed candle is skipped."""
+    message = outcome(wire.decode, data)
+    assert message == outcome(decode_plainly, data)
     if isinstance(message, Candle):
         assert not wire.is_open_candle(data)
         assert decode_line(encode_line(message)[:-1]) == message

@@ -20,6 +20,7 @@ from lakewriter.interval import BY_WIRE_NAME
 from lakewriter.market import MARKETS, is_symbol, parse_symbol, wire_symbol
 from lakewriter.partition import parse_partition, partition_of, partition_on
 from support.candles import from_table
+from support.plain_wire import decode_plainly
 
 _BESIDE = Path(__file__).resolve().parents[2].parent / "shared" / "captures"
 CAPTURES = Path(os.environ.get("LAKEWRITER_CAPTURES", _BESIDE))
@@ -96,6 +97,22 @@ def test_open_frames_are_passed_over_unread(name, market, frames, klines, closed
     passed_over = [frame for _, frame in session(name) if is_open_candle(frame)]
     assert len(passed_over) == klines - closed
     assert all(is_kline(frame) and payload_of(frame)["k"]["x"] is False for frame in passed_over)
+
+
+@pytest.mark.parametrize(("name", "market", "frames", "klines", "closed"), SESSIONS)
+def test_the_plain_decoder_agrees(name, market, frames, klines, closed):
+    """The slow and plain decoder gives the same messages, also for klines that are closed instead of open."""
+    for recv_us, frame in session(name):
+        assert decode(frame, market, recv_us) == decode_plainly(frame, market, recv_us)
+        if not is_kline(frame):
+            continue
+        kline = payload_of(frame)["k"]
+        ended = frame.replace(b'"x":false', b'"x":true').replace(
+            b'"E":%d' % payload_of(frame)["E"], b'"E":%d' % (kline["T"] + 5)
+        )
+        candle = decode(ended, market, recv_us)
+        assert isinstance(candle, Candle)
+        assert candle == decode_plainly(ended, market, recv_us)
 
 
 @pytest.mark.parametrize(("name", "market", "frames", "klines", "closed"), SESSIONS)
