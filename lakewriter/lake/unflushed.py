@@ -36,8 +36,8 @@ READ_LAPS_MAX = 100
 # have 15,000 between two flushes.
 KEPT_CANDLES_MAX = 200_000
 
-# More bytes than one commit has: a recorder commits 2,000 candles of some 450 bytes at once.
-TAIL_BYTES = 1 << 20
+# More bytes than one commit has: a recorder commits 4,000 candles of some 450 bytes at once.
+TAIL_BYTES = 1 << 21
 
 _LEVELS = len(Series._fields)
 

@@ -14,6 +14,7 @@ import logging
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from lakewriter.candle import Candle
@@ -40,6 +41,14 @@ recorded_log = logging.getLogger("lakewriter.recorded")
 # Candles of one interval close together and arrive within milliseconds. A commit
 # waits this long for more of them. Each sync with its thread switch costs 0.2 ms of CPU.
 COMMIT_LINGER_S = 0.005
+
+# If more arrived, the commit waits until none arrives for this long, but not beyond the
+# maximum. So a burst of thousands is one commit. Two commits would delay its last candle.
+BURST_PAUSE_S = 0.001
+COMMIT_LINGER_S_MAX = 0.04
+
+# Candles after whose bookkeeping other tasks get their turn. It takes about 1 ms.
+BOOKKEEPING_CANDLES_MAX = 250
 
 # No candle is taken from the queue while this many in memory cannot be merged, or while the
 # journal is so large. If no candle at all can be merged, most of them are not in memory.
@@ -184,8 +193,8 @@ class Recorder:
                 raise
 
     async def _commit_group(self, first: Candle) -> None:
-        """Commit a candle, with all candles that arrived during the previous commit."""
-        await asyncio.sleep(COMMIT_LINGER_S)
+        """Commit a candle, with all candles that arrived during the previous commit, and its burst."""
+        await self._linger()
         queue = self._queue
         group = [first]
         while len(group) < COMMIT_CANDLES_MAX and not queue.empty():
@@ -193,6 +202,20 @@ class Recorder:
         await self._commit_with_retry(group)
         for _ in group:
             queue.task_done()
+
+    async def _linger(self) -> None:
+        """Wait for more candles of a burst."""
+        queue, clock = self._queue, self._clock
+        latest_s = clock.monotonic_s() + COMMIT_LINGER_S_MAX
+        last_put = queue.last_put
+        await asyncio.sleep(COMMIT_LINGER_S)
+        while (
+            queue.last_put != last_put
+            and queue.qsize() < COMMIT_CANDLES_MAX
+            and clock.monotonic_s() < latest_s
+        ):
+            last_put = queue.last_put
+            await asyncio.sleep(BURST_PAUSE_S)
 
     async def _commit_with_retry(self, group: list[Candle]) -> None:
         """Commit a group; retry while the disk refuses it. The queue fills in the meantime.
@@ -239,24 +262,36 @@ class Recorder:
     async def _commit(self, group: list[Candle]) -> None:
         started_s = self._clock.monotonic_s()
         await self.journaled.commit(group)
-        self._supervisor.mark_durable(group)
+        self.stats.commit_candles.add(len(group))
+        self.stats.commit_us.add(int((self._clock.monotonic_s() - started_s) * 1_000_000))
+        for first in range(0, len(group), BOOKKEEPING_CANDLES_MAX):
+            if first:
+                await asyncio.sleep(0)
+            self._note_durable(group[first : first + BOOKKEEPING_CANDLES_MAX])
+
+    def _note_durable(self, candles: list[Candle]) -> None:
+        """Count and log durable candles, and heal candles missing before them."""
+        self._supervisor.mark_durable(candles)
         stats = self.stats
-        stats.recorded += len(group)
-        stats.today.add(len(group), self._clock.wall_us() // 1000)
-        stats.last = group[-1]
-        stats.commit_candles.add(len(group))
-        stats.commit_us.add(int((self._clock.monotonic_s() - started_s) * 1_000_000))
+        stats.recorded += len(candles)
+        stats.today.add(len(candles), self._clock.wall_us() // 1000)
+        stats.last = candles[-1]
         if recorded_log.isEnabledFor(logging.INFO):
             now = _clock_text(self._clock.wall_us())
-            text = "\n".join(f"recorded {describe(candle)} at {now}" for candle in group)
-            recorded_log.info(text, extra={"candles": group})
+            text = "\n".join(f"recorded {describe(candle)} at {now}" for candle in candles)
+            recorded_log.info(text, extra={"candles": candles})
 
 
 def describe(candle: Candle) -> str:
     """Return a candle's series and begin time: "usdt_futures BTCUSDT 1m 2024-06-30 15:00"."""
-    begin = datetime.fromtimestamp(candle.begin_ms / 1000, UTC)
-    shown = f"{begin:%Y-%m-%d %H:%M}" if candle.begin_ms % 60_000 == 0 else f"{begin:%Y-%m-%d %H:%M:%S}"
-    return f"{candle.market} {candle.symbol} {candle.interval} {shown}"
+    return f"{candle.market} {candle.symbol} {candle.interval} {_begin_text(candle.begin_ms)}"
+
+
+# Thousands of candles begin at the same time.
+@lru_cache(64)
+def _begin_text(begin_ms: int) -> str:
+    begin = datetime.fromtimestamp(begin_ms / 1000, UTC)
+    return f"{begin:%Y-%m-%d %H:%M}" if begin_ms % 60_000 == 0 else f"{begin:%Y-%m-%d %H:%M:%S}"
 
 
 def _clock_text(time_us: int) -> str:
