@@ -69,6 +69,7 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/merge.py
+	$(BIN)/python benchmarks/compaction.py
 	$(BIN)/python benchmarks/receive.py
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/memory.py
