@@ -183,6 +183,10 @@ def precedence(candle: Candle) -> tuple[bool, int, float, int]:
     return (candle.source == "archive", UNKNOWN, volume if known else -math.inf, candle.recv_us)
 
 
+# The columns that `ranks` reads.
+_RANKED = ["trade_num", "volume", "recv_time", "source"]
+
+
 class Ranks(NamedTuple):
     """The parts of the `precedence` keys, each as an array over the rows of a table."""
 
@@ -216,10 +220,15 @@ def deduplicate(table: pa.Table) -> pa.Table:
     begins = int_column(table, "candle_begin_time")
     if bool(np.all(begins[1:] > begins[:-1])):
         return table
-    # `lexsort` compares the last key first.
-    order = np.lexsort((*reversed(ranks(table)), begins))
+    order = np.argsort(begins, kind="stable")
     ascending = begins[order]
     last_of_key = np.append(ascending[1:] != ascending[:-1], True)
+    # Only duplicates are ranked: they are few.
+    is_duplicate = ~(last_of_key & np.append(True, last_of_key[:-1]))
+    duplicates = order[is_duplicate]
+    ranked = ranks(table.select(_RANKED).take(pa.array(duplicates)))
+    # `lexsort` compares the last key first.
+    order[is_duplicate] = duplicates[np.lexsort((*reversed(ranked), begins[duplicates]))]
     return table.take(pa.array(order[last_of_key]))
 
 

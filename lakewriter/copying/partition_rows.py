@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA, deduplicate, int_column, to_table
 from lakewriter.copying.work import Item
 from lakewriter.errors import LakeError, UnreadableError
-from lakewriter.lake.compact import rows_to_fold
+from lakewriter.lake.fold_rows import NamedBytes, rows_of_file
 from lakewriter.lake.footer_crc import has_whole_footer
 from lakewriter.lake.foreign import read_or_leave_out
 from lakewriter.lake.foreign_rows import foreign_rows
@@ -82,7 +82,8 @@ def read_source(source: LakeStore, item: Item, now_ms: int) -> SourceRows:
             if found is None:
                 continue
             _check_series(found.data, path, partition)
-            rows, left_out, _ = rows_to_fold(partition, found, path, now_ms)
+            file = NamedBytes(path, found, name == partition.file)
+            rows, left_out, *_ = rows_of_file(partition, file, now_ms)
         except StoreError:
             raise
         except LakeError as error:

@@ -1,6 +1,7 @@
 """Columns of other tools that identify the series of their rows. Pure."""
 
 import re
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -8,6 +9,9 @@ from lakewriter.candle import FloatArray
 from lakewriter.candle_checks import may_be_quotes
 from lakewriter.evidence.claims import Claim, Level, claims_on
 from lakewriter.evidence.row_groups import ColumnClaim
+
+# Many files have the same columns.
+_NAMES_MAX = 512
 
 _WORD_ENDS = re.compile(r"[\s_.-]+")
 
@@ -37,9 +41,10 @@ def column_claims(table: pa.Table) -> tuple[ColumnClaim, ...]:
     return tuple(
         ColumnClaim(level, name, cells_as_text(table[place]), loose)
         for place, name in enumerate(table.column_names)
+        for normal in (normal_name(name),)
         for loose, levels in ((False, _CLAIMS), (True, _LOOSE))
         for level, names in levels.items()
-        if normal_name(name) in names and not (loose and _is_number(table[place].type))
+        if normal in names and not (loose and _is_number(table[place].type))
     )
 
 
@@ -55,6 +60,7 @@ def plain_name(name: str) -> str:
     return re.sub(r"\((\w+)\)", r"\1", name).strip()
 
 
+@lru_cache(_NAMES_MAX)
 def normal_name(name: str) -> str:
     """Return a column's name in its normal form for comparisons."""
     name = plain_name(name)

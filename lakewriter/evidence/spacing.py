@@ -96,6 +96,11 @@ def check_lengths(begins: IntArray, ends: IntArray, grid: Interval, by: str) -> 
     return False
 
 
+def have_length(begins: IntArray, ends: IntArray, grid: Interval) -> BoolArray:
+    """Return for each row whether its own end proves the interval; see `check_lengths`."""
+    return _is_length(_rounded(ends - begins), grid)
+
+
 def _rounded(lengths: IntArray) -> IntArray:
     """Correct lengths that end with the candle's last millisecond or second, not with its exclusive end."""
     for short in (1, SECOND_MS):

@@ -29,25 +29,20 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from lakewriter.candle import SCHEMA, IntArray, deduplicate, int_column
-from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
-from lakewriter.candle_checks import first_violation
+from lakewriter.candle import IntArray, deduplicate, int_column
 from lakewriter.engines.engine import Engine, ignore
 from lakewriter.errors import LakeError
-from lakewriter.evidence.claims import time_text
-from lakewriter.evidence.closed import closed_rows
-from lakewriter.interval import INTERVALS
 from lakewriter.lake.durable import is_temporary, write_durably
-from lakewriter.lake.foreign_rows import decode_foreign
-from lakewriter.lake.lake import LakeStore, check_rows_inside, count_disputed
+from lakewriter.lake.fold_rows import MEND, NamedBytes, RowsToFold, rows_of_files
+from lakewriter.lake.lake import LakeStore, count_disputed
 from lakewriter.lake.listing import PartitionDirs, candle_files
 from lakewriter.lake.open import open_in_worker
-from lakewriter.lake.parquet import decode, encode_next, written_by_us
+from lakewriter.lake.parquet import decode, encode_next
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import prefetch
 from lakewriter.lake.remote.object_cache import strong_e_tag
 from lakewriter.lake.root import STATE_DIRECTORY
-from lakewriter.lake.storage import StoreAwayError, StoredBytes
+from lakewriter.lake.storage import StoreAwayError
 from lakewriter.partition import Partition, is_candle_file
 from lakewriter.regular_file import read_regular
 
@@ -62,11 +57,6 @@ STORE_COMPACTIONS_MAX = 4
 
 # Partitions that are worth a way to another process.
 CHUNK = 50
-
-# The clock that dates files may be behind the exchange's by so much.
-_SLACK_MS = 60_000
-
-_MEND = "it was not changed; repair it, or move it out of the lake, then run again"
 
 
 class VerifiedPartition(msgspec.Struct, frozen=True, array_like=True):
@@ -244,12 +234,21 @@ def compact_partition(
 
 
 class _FileToFold(NamedTuple):
+    """A file whose rows are folded.
+
+    Args:
+        name: its name.
+        version: its version.
+        size: the number of its bytes.
+        content: its rows.
+        data: its bytes; only those of the partition's own file are kept.
+    """
+
     name: str
     version: str
-    data: bytes
-    rows: pa.Table
-    not_closed: int
-    stays: bool
+    size: int
+    content: RowsToFold
+    data: bytes = b""
 
 
 class _Folded(NamedTuple):
@@ -283,7 +282,7 @@ def _fold(
     if refused:
         # Without a version the next run checks the partition again.
         more = f" (and {len(refused) - 1} more of its files)" if len(refused) > 1 else ""
-        done = done._replace(version="", error=refused[0] + more, hint=_MEND)
+        done = done._replace(version="", error=refused[0] + more, hint=MEND)
     elif dry_run:
         done = done._replace(directories_removed=sum(each != partition.path for each in item.directories))
     return _Folded(done, to_remove)
@@ -294,31 +293,31 @@ def _fold_files(
 ) -> _Folded:
     if not files:
         return _Folded(CompactionResult(partition), [])
-    before = pa.concat_tables([file.rows for file in files])
+    before = pa.concat_tables([file.content.rows for file in files]).combine_chunks()
     begins = int_column(before, "candle_begin_time")
-    bytes_before = sum(len(file.data) for file in files)
+    bytes_before = sum(file.size for file in files)
     own = next((file for file in files if file.name == partition.file), None)
     after = deduplicate(before)
     done = CompactionResult(
         partition,
         rows=after.num_rows,
         duplicates_removed=before.num_rows - after.num_rows,
-        not_closed=sum(file.not_closed for file in files),
+        not_closed=sum(file.content.not_closed for file in files),
         disputed=0 if after is before else count_disputed(before, after),
         bytes_before=bytes_before,
     )
     unchanged = done._replace(bytes_after=bytes_before, duplicates_removed=0, disputed=0)
-    if own is not None and own.stays:  # another tool wrote it
+    if own is not None and own.content.may_close:  # another tool wrote it
         return _Folded(unchanged, [])
-    to_remove = [file for file in files if file is not own and not file.stays]
+    to_remove = [file for file in files if file is not own and not file.content.may_close]
     if not after.num_rows and (own is None or not store.is_remote):
         # Our files have rows: `LakeStore.newest` relies on it.
         return _Folded(done, to_remove if own is None else [*to_remove, own])
     # A store deletes without a condition, so a row merged meanwhile would be lost: our file stays.
-    if own is not None and not to_remove and written_by_us(own.data):
+    if own is not None and not to_remove and own.content.is_ours:
         if len(files) == 1 and after is before:
             return _Folded(done._replace(bytes_after=bytes_before, version=own.version), [])
-        if len(files) > 1 and after.equals(own.rows):  # an earlier run has folded what stays
+        if len(files) > 1 and after.equals(own.content.rows):  # an earlier run has folded what stays
             return _Folded(unchanged, [])
     data = encode_next(after, partition, own.data if own else None)
     _check_same_keys(partition, begins, data)
@@ -326,7 +325,7 @@ def _fold_files(
     if not dry_run:
         version = store.storage.replace(partition.file, data, own.version if own else None)
     # Without a version the next run checks the partition again.
-    version = "" if any(file.stays for file in files) else version
+    version = "" if any(file.content.may_close for file in files) else version
     done = done._replace(rewritten=True, bytes_after=len(data), version=version)
     return _Folded(done, to_remove)
 
@@ -342,103 +341,36 @@ def _read(
     Raises:
         LakeError: if the partition's own file cannot be folded.
     """
-    files, refused = [], []
     # Our file may be newer than the listing, and must be folded in.
     listed = item.versions and dict.fromkeys((*item.versions, item.partition.file))
-    for path in listed or candle_files(store.storage, item.directories):
+    files: dict[str, _FileToFold] = {}
+    fresh: dict[str, NamedBytes] = {}
+    paths = listed or candle_files(store.storage, item.directories)
+    for path in paths:
         if path in known and store.storage.version(path) == known[path].version:
-            files.append(known[path])
+            files[path] = known[path]
         elif (found := store.storage.read(path)) is not None:
-            try:
-                fold = rows_to_fold(item.partition, found, f"{store.name}/{path}", now_ms)
-            except LakeError as error:
-                if path == item.partition.file:
-                    raise
-                refused.append(error.what)
-            else:
-                files.append(_FileToFold(path, found.version, found.data, *fold))
-                if path != item.partition.file:
-                    known[path] = files[-1]
-    return files, refused
-
-
-class RowsToFold(NamedTuple):
-    """The closed rows of a file.
-
-    Args:
-        rows: the rows, in SCHEMA.
-        not_closed: the number of other rows, which are left out.
-        may_close: whether some of these have not ended yet. If this host's clock is behind, they
-            may be closed. So the file stays until they have ended.
-    """
-
-    rows: pa.Table
-    not_closed: int
-    may_close: bool
-
-
-def rows_to_fold(partition: Partition, found: StoredBytes, name: str, now_ms: int) -> RowsToFold:
-    """Return the closed rows of a file. Foreign rows get their end times from the grid.
-
-    Raises:
-        LakeError: if the file cannot be read, or has rows of another period or series. Each
-            foreign row must also be a possible candle, and begin before the file was written.
-    """
-    data = found.data
-    if name.endswith(partition.file):
-        rows, not_closed = decode(data, name), 0
-    else:
-        rows, not_closed = decode_foreign(data, name, partition)
-    if written_by_us(data):
-        check_rows_inside(partition, int_column(rows, "candle_begin_time"))
-        return RowsToFold(rows, 0, may_close=False)
-    if name.endswith(partition.file):
-        rows, not_closed = decode_foreign(data, name, partition)
-    candles, grid = columns_of(rows), INTERVALS[partition.interval]
-    if (why := _first_impossible_row(partition, candles)) is not None:
-        raise LakeError(f"{name}: {why}", _MEND)
-    if len(candles.begin) and (last_ms := int(candles.begin.max())) > found.modified_ms + _SLACK_MS:
-        written, begins = time_text(found.modified_ms), time_text(last_ms)
-        what = f"it was written at {written}, and has a candle that begins at {begins}"
-        raise LakeError(f"{name}: {what}; touch it if its date is wrong", _MEND)
-    at = SCHEMA.get_field_index("candle_end_time")
-    stops = ends(grid, candles.begin)
-    closed = closed_rows(stops, None, now_ms, found.modified_ms)
-    rows = rows.set_column(at, SCHEMA.field(at), pa.array(stops).view(SCHEMA.field(at).type))
-    return RowsToFold(
-        rows.filter(pa.array(closed)),
-        not_closed + int((~closed).sum()),
-        may_close=bool(np.any(stops > now_ms)),
-    )
-
-
-def _first_impossible_row(partition: Partition, candles: Columns) -> str | None:
-    """Return the number and error of the first row that cannot be a candle of the partition.
-
-    The error has the text that `verify` uses. None means that every row can be one.
-    """
-    outside = (candles.begin < partition.start_ms) | (candles.begin >= partition.stop_ms)
-    off = off_grid(INTERVALS[partition.interval], candles.begin)
-    rows = [
-        (row, f"{kind}: {what}")
-        for kind, wrong, what in (
-            ("day", outside, f"is a candle of another {partition.period} than {partition.date}"),
-            ("grid", off, f"no candle of {partition.interval} begins then"),
-        )
-        for row in np.flatnonzero(wrong)[:1].tolist()
-    ]
-    if (found := first_violation(candles, partition.market)) is not None:
-        row, violation = found
-        rows.append((row, f"{violation.kind}: {violation.describe(row)}"))
-    if not rows:
-        return None
-    row, why = min(rows)
-    return f"row {row + 1}: {why}"
+            fresh[path] = NamedBytes(f"{store.name}/{path}", found, path == item.partition.file)
+    refused = []
+    contents = rows_of_files(item.partition, list(fresh.values()), now_ms)
+    for (path, (_, found, is_own)), content in zip(fresh.items(), contents, strict=True):
+        if isinstance(content, LakeError):
+            if is_own:
+                raise content
+            refused.append(content.what)
+            continue
+        file = _FileToFold(path, found.version, len(found.data), content)
+        files[path] = file._replace(data=found.data) if is_own else file
+        if not is_own:
+            known[path] = file
+    return [files[path] for path in paths if path in files], refused
 
 
 def _check_same_keys(partition: Partition, begins_before: IntArray, data: bytes) -> None:
     begins_after = int_column(decode(data, partition.file), "candle_begin_time")
-    if not np.array_equal(np.unique(begins_before), begins_after):
+    ascending = np.sort(begins_before, kind="stable")  # nearly sorted, so `np.unique` takes longer
+    is_first = np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)]
+    if not np.array_equal(ascending[is_first], begins_after):
         raise LakeError(
             f"{partition}: the compacted file would not hold the same candles; nothing was changed"
         )
@@ -455,18 +387,12 @@ def _without_folded(store: LakeStore, item: PartitionDirs, folded: _Folded) -> C
         if not files and not is_further:
             continue
         with store.storage.exclusive(directory):
-            gone += [file.name for file in files if _remove_if_unchanged(store, file)]
+            # Another program may have changed a file meanwhile; the next run folds it.
+            gone += store.storage.delete_unchanged({file.name: file.version for file in files})
             directories_removed += is_further and store.storage.prune(directory)
     return result._replace(
         files_removed=(*result.files_removed, *gone), directories_removed=directories_removed
     )
-
-
-def _remove_if_unchanged(store: LakeStore, file: _FileToFold) -> bool:
-    if store.storage.version(file.name) != file.version:
-        return False  # another program changed it meanwhile; the next run folds it
-    store.storage.delete(file.name)
-    return True
 
 
 def read_verified(store: LakeStore) -> dict[str, VerifiedPartition]:

@@ -6,6 +6,7 @@ compaction does not fold it; each logs one warning. Rows that are marked open ar
 not candles yet.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -13,18 +14,25 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, int_column
 from lakewriter.errors import LakewriterError, UnreadableError
 from lakewriter.evidence.choice import check_name_claims, choose_series
-from lakewriter.evidence.claims import LEVELS, ImportOptions, claims_on
+from lakewriter.evidence.claims import LEVELS, Claim, ImportOptions, agree, claims_on
 from lakewriter.evidence.closed import marked_closed
 from lakewriter.evidence.columns import column_claims, metadata_claims
 from lakewriter.evidence.duplicates import without_duplicates
 from lakewriter.evidence.row_groups import group_rows
 from lakewriter.evidence.spacing import check_lengths, check_spacing
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.parquet import WRITER_KEY, conform, read_table
+from lakewriter.lake.parquet import REQUIRED, WRITER_KEY, conform, read_table
 from lakewriter.partition import Partition
 
 _BY = "its directory"
 _MEND = "it was not changed; repair it, or move it out of the lake, then run again"
+
+
+# Partitions of one series follow each other.
+_SERIES_MAX = 1024
+
+# Without end times the spacing of a file's rows is checked, and without receive times its duplicates.
+_PLAIN = {*REQUIRED, "candle_end_time", "recv_time"}
 
 
 class ForeignRows(NamedTuple):
@@ -50,12 +58,16 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
     Raises:
         UnreadableError: if the file's rows are not candles, or of another series.
     """
-    table = read_table(data, name)
+    return decode_foreign_table(read_table(data, name), name, partition)
+
+
+def decode_foreign_table(table: pa.Table, name: str, partition: Partition) -> ForeignRows:
+    """Return the closed candles of a foreign file, in SCHEMA, from its table; see `decode_foreign`."""
     rows = conform(table, name)
     if _is_ours(table, partition):
         return ForeignRows(rows, 0)
     try:
-        place = [each for level in LEVELS for each in claims_on(level, getattr(partition, level), _BY)]
+        place = _claims_of(partition.market, partition.symbol, partition.interval)
         written_by_lake = metadata_claims(table)
         check_name_claims([*place, *written_by_lake], ImportOptions(), name)
         groups = group_rows(column_claims(table), name, lambda text: text == partition.symbol)
@@ -69,6 +81,33 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
     if closed is None:
         return ForeignRows(rows, 0)
     return ForeignRows(rows.filter(pa.array(closed)), int((~closed).sum()))
+
+
+def has_only_candle_columns(table: pa.Table) -> bool:
+    """Return whether a table has only columns of SCHEMA, among them the end and receive times.
+
+    Such columns claim no series and mark no candle open. A lake's file claims one by its metadata.
+    """
+    if WRITER_KEY.encode() in (table.schema.metadata or {}):
+        return False
+    names = table.column_names
+    return names == SCHEMA.names or (
+        _PLAIN.issubset(names) and len(set(names)) == len(names) and set(names).issubset(SCHEMA.names)
+    )
+
+
+@lru_cache(_SERIES_MAX)
+def is_possible_series(market: str, symbol: str, interval: str) -> bool:
+    """Return whether the names of a partition's directories do not contradict each other."""
+    try:
+        agree(_claims_of(market, symbol, interval), symbol)
+    except LakewriterError:
+        return False
+    return True
+
+
+def _claims_of(*names: str) -> list[Claim]:
+    return [each for level, name in zip(LEVELS, names, strict=True) for each in claims_on(level, name, _BY)]
 
 
 def _is_ours(table: pa.Table, partition: Partition) -> bool:

@@ -60,7 +60,7 @@ _BROKEN = (pa.ArrowException, OSError, UnicodeError, KeyError, OverflowError)
 
 # The required columns. Other columns may be missing, and are null then.
 _BEGIN = "candle_begin_time"
-_REQUIRED = (_BEGIN, "open", "high", "low", "close", "volume")
+REQUIRED = (_BEGIN, "open", "high", "low", "close", "volume")
 
 
 def import_parquet() -> Any:
@@ -207,8 +207,14 @@ def read_table(data: bytes, name: str) -> pa.Table:
         UnreadableError: if the data is not a whole Parquet file.
         LakeError: if memory runs out.
     """
+    return read_file(data, name)[0]
+
+
+def read_file(data: bytes, name: str) -> tuple[pa.Table, bool]:
+    """Return a file's rows as `read_table` does, and whether the file is ours; see `written_by_us`."""
     try:
-        return read_rows(_open(data))
+        file = _open(data)
+        return read_rows(file), _is_ours(file.metadata)
     except _BROKEN as error:
         raise _unreadable(name, error) from None
 
@@ -409,9 +415,9 @@ def _unreadable(name: str, error: Exception) -> LakeError:
 
 
 def _conform(table: pa.Table) -> pa.Table:
-    missing = [column for column in _REQUIRED if column not in table.column_names]
+    missing = [column for column in REQUIRED if column not in table.column_names]
     if missing:
-        raise LakeError(f"has no column {missing[0]}", "a candle file needs " + ", ".join(_REQUIRED))
+        raise LakeError(f"has no column {missing[0]}", "a candle file needs " + ", ".join(REQUIRED))
     columns = []
     for field in SCHEMA:
         if field.name in table.column_names:

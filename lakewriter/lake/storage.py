@@ -192,6 +192,12 @@ class Storage(Protocol):
     def delete(self, name: str) -> None:
         """Remove a name, if it exists."""
 
+    def delete_unchanged(self, versions: Mapping[str, str]) -> list[str]:
+        """Remove each name that has its version, and return the removed names.
+
+        This takes less time than one `delete` for each.
+        """
+
     def prune(self, directory: str) -> bool:
         """Remove a directory if it is empty, then each parent that is empty.
 
@@ -346,7 +352,7 @@ class LocalStorage:
     def version(self, name: str) -> str | None:
         """Return a name's version without reading its bytes, or None if the name does not exist."""
         try:
-            return _version((self.root / name).lstat())
+            return _version(os.lstat(self._prefix + name))  # a Path takes three times as long
         except FileNotFoundError:
             return None
 
@@ -450,6 +456,26 @@ class LocalStorage:
         except FileNotFoundError:
             return
         sync_directory(path.parent)
+
+    def delete_unchanged(self, versions: Mapping[str, str]) -> list[str]:
+        """Remove each file that has its version durably, and return the removed names.
+
+        Each directory is synced once, after its last removal.
+
+        Crash: each file is whole or absent; nothing else depends on which.
+        """
+        removed: list[str] = []
+        try:
+            for name, version in versions.items():
+                if self.version(name) != version:
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._prefix + name)  # noqa: PTH108 - pathlib takes three times as long
+                    removed.append(name)
+        finally:
+            for directory in {name.rpartition("/")[0]: None for name in removed}:
+                sync_directory(self._prefix + directory)
+        return removed
 
     def prune(self, directory: str) -> bool:
         """Remove a directory if it is empty, then each parent that is empty; the root stays.

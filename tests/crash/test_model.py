@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,10 +82,20 @@ class DyingStorage(LocalStorage):
     deletions = 0
 
     def delete(self, name: str) -> None:
+        self._die_or_go_on()
+        super().delete(name)
+
+    def delete_unchanged(self, versions: Mapping[str, str]) -> list[str]:
+        removed = []
+        for each in versions.items():
+            self._die_or_go_on()
+            removed += super().delete_unchanged(dict([each]))
+        return removed
+
+    def _die_or_go_on(self) -> None:
         if not self.deletions:
             raise Died
         self.deletions -= 1
-        super().delete(name)
 
 
 class SlowRecorder:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -506,8 +507,8 @@ def test_what_spark_leaves(store):
 class Dying(LocalStorage):
     """A storage that dies before its first deletion."""
 
-    def delete(self, name: str) -> None:
-        raise KeyboardInterrupt(name)
+    def delete_unchanged(self, versions: Mapping[str, str]) -> list[str]:
+        raise KeyboardInterrupt(versions)
 
 
 def test_death_before_the_foreign_files_went(store):

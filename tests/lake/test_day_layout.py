@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -204,9 +205,12 @@ class DyingStorage(LocalStorage):
         self._step()
         return version
 
-    def delete(self, name: str) -> None:
-        super().delete(name)
-        self._step()
+    def delete_unchanged(self, versions: Mapping[str, str]) -> list[str]:
+        removed = []
+        for each in versions.items():
+            removed += super().delete_unchanged(dict([each]))
+            self._step()
+        return removed
 
     def prune(self, directory: str) -> bool:
         gone = super().prune(directory)

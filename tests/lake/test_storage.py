@@ -160,6 +160,16 @@ def test_delete(storage):
     assert files_of(storage.root) == {}
 
 
+def test_delete_unchanged(storage):
+    """Only names with their versions are removed, in several directories."""
+    names = [NAME, "d/a", "d/b", "d/c"]
+    versions = {name: storage.replace(name, b"one", None) for name in names}
+    storage.replace("d/b", b"two", versions["d/b"])
+    storage.delete("d/c")
+    assert storage.delete_unchanged({**versions, "never/was": "1"}) == [NAME, "d/a"]
+    assert files_of(storage.root) == {"d/b": b"two"}
+
+
 def test_entries(storage):
     """A listing has one level, sorted, with separate directories and files; a link counts as its target."""
     for name in ("d/z", "d/a", "d/.hidden", "d/sub/x", "d/other/y"):

@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -267,6 +267,21 @@ class ObjectStorage:
         """
         key = self._key(name)
         self._ask_or_none(name, lambda: obstore.delete(self._store, key))
+
+    def delete_unchanged(self, versions: Mapping[str, str]) -> list[str]:
+        """Remove each object that has its version, and return the removed names.
+
+        A store deletes without a condition, so the version is asked for right before.
+
+        Raises:
+            LakeError: if the store refuses.
+        """
+        removed: list[str] = []
+        for name, version in versions.items():
+            if self.version(name) == version:
+                self.delete(name)
+                removed.append(name)
+        return removed
 
     def prune(self, directory: str) -> bool:
         """Return whether a directory has no keys. An object store has no directories of its own."""
