@@ -53,6 +53,11 @@ class ExchangeTime:
         return line is not None and line.is_rate_settled(self._clock.monotonic_s())
 
     @property
+    def agreed(self) -> bool:
+        """Whether the time is known, even if its rate is not."""
+        return self._agreed.line is not None
+
+    @property
     def rate(self) -> float:
         """The seconds of the exchange's clock per second of the host's clock."""
         return 1.0 if self._agreed.line is None else self._agreed.line.rate

@@ -73,6 +73,7 @@ class SubscriptionLog:
         self._dead = dead_journals(store.state_dir)
         self._starting = True
         self._failed = False
+        self._ending = False
         self._ended_ms: dict[str, int] = {}
         # All markets that were ever subscribed to, and the markets confirmed with their time.
         self._markets: set[str] = set()
@@ -84,6 +85,7 @@ class SubscriptionLog:
 
     def end(self) -> None:
         """Use the present time in all later confirmations, because listening ends now."""
+        self._ending = True
         self._ended_ms = {market: self._clients[market].time.now_ms() for market in self._dated_markets()}
 
     async def run(self) -> None:
@@ -134,11 +136,17 @@ class SubscriptionLog:
         )
 
     def _dated_markets(self) -> frozenset[str]:
-        """Return the markets whose time is known, or was not known within `TIME_PATIENCE_S`."""
+        """Return the markets whose time is known, or was not known within `TIME_PATIENCE_S`.
+
+        At the end a time with an unknown rate is enough: there is no later confirmation,
+        and candles of the market may have been recorded.
+        """
         self._markets.update(self._subscribed.markets)
-        patient = self._clock.monotonic_s() - self._began_s < TIME_PATIENCE_S
+        if self._clock.monotonic_s() - self._began_s >= TIME_PATIENCE_S:
+            return frozenset(self._markets)
+        times = {market: self._clients[market].time for market in self._markets}
         return frozenset(
-            market for market in self._markets if self._clients[market].time.known or not patient
+            market for market, time in times.items() if time.known or (self._ending and time.agreed)
         )
 
     async def _wait_due(self, most_s: float) -> None:

@@ -93,9 +93,12 @@ class Child:
 
     def wait_for(self, pattern: str, after: int = 0) -> None:
         """Wait until the log has a text."""
-        wait_until(
-            lambda: re.search(pattern, self.logged()[after:]) is not None or self.process.poll() is not None
-        )
+        with contextlib.suppress(WaitedInVainError):
+            wait_until(
+                lambda: (
+                    re.search(pattern, self.logged()[after:]) is not None or self.process.poll() is not None
+                )
+            )
         assert re.search(pattern, self.logged()[after:]), f"no {pattern!r} in:\n{self.logged()[-3000:]}"
 
     def kill(self) -> None:
@@ -125,11 +128,16 @@ def child(
             started.kill()
 
 
+class WaitedInVainError(AssertionError):
+    """A condition that did not come true."""
+
+
 def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
     """Wait until the condition holds."""
     deadline_s = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline_s, "waited in vain"
+        if time.monotonic() > deadline_s:
+            raise WaitedInVainError("waited in vain")
         time.sleep(0.02)
 
 
@@ -137,7 +145,8 @@ async def until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -
     """Wait until the condition holds, without blocking the event loop."""
     deadline_s = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline_s, "waited in vain"
+        if time.monotonic() > deadline_s:
+            raise WaitedInVainError("waited in vain")
         await asyncio.sleep(0.01)
 
 
