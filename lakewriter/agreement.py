@@ -249,12 +249,20 @@ class Agreement:
 
     def _refine(self, line: TimeLine, claim: ClockClaim) -> None:
         """Raise the time line's lower bound to a time that two series have shown. One series has no effect."""
-        others = [earlier for earlier in self._latest_claims if earlier.series != claim.series]
-        projected = [(_ahead_ms(candidate, line, claim.heard_s), candidate) for candidate in (*others, claim)]
-        projected.sort(reverse=True)
-        self._latest_claims = [candidate for _, candidate in projected[:2]]
-        if len(projected) > 1 and projected[1][0] > 0:
-            line.raise_least(line.least_ms(claim.heard_s) + projected[1][0], claim.heard_s)
+        now_s, ms_per_s = claim.heard_s, 1000 * line.rate
+        # The time now, by the claims of other series.
+        shown = [
+            (earlier.event_ms + (now_s - earlier.heard_s) * ms_per_s, earlier)
+            for earlier in self._latest_claims
+            if earlier.series != claim.series
+        ]
+        if len(shown) == 2 and claim.event_ms <= min(shown[0][0], shown[1][0]) <= line.least_ms(now_s):
+            return  # as most claims of a burst: two others show more, and the bound has reached them
+        shown.append((claim.event_ms, claim))
+        shown.sort(reverse=True)
+        self._latest_claims = [candidate for _, candidate in shown[:2]]
+        if len(shown) > 1 and shown[1][0] > line.least_ms(now_s):
+            line.raise_least(shown[1][0], now_s)
 
     def _has_second_series(self, claim: ClockClaim, rate: float) -> bool:
         for earlier in self._recent(claim.heard_s):
@@ -289,8 +297,3 @@ def _moment_of(claim: ClockClaim) -> Moment:
 
 def _confirms(claim: ClockClaim, line: TimeLine) -> bool:
     return line.confirms(claim.event_ms, claim.heard_s, LATE_S)
-
-
-def _ahead_ms(claim: ClockClaim, line: TimeLine, now_s: float) -> float:
-    passed_ms = (now_s - claim.heard_s) * 1000 * line.rate
-    return claim.event_ms + passed_ms - line.least_ms(now_s)

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from lakewriter.agreement import HOST_WRONG_MS, INSIST_S, LATE_S, REST_SILENT_S, Agreement
+from lakewriter.agreement import HOST_WRONG_MS, INSIST_S, LATE_S, REST_SILENT_S, Agreement, ClockClaim
 from lakewriter.clock import Clock, ExchangeTime
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.series import Series
-from lakewriter.timeline import FIT_MS, Moment
+from lakewriter.timeline import FIT_MS, Moment, TimeLine
+from support.lengths import examples
 
 YEAR_MS = 365 * DAY_MS
 TRUE_MS = 1_800_000_000_000
@@ -310,6 +311,46 @@ def test_two_series_raise_the_time_within_what_rest_allows() -> None:
     assert world.time_ms == pytest.approx(world.true_ms() - 30, abs=1)
     world.hear(SOL, 3.0)
     assert world.time_ms == pytest.approx(world.true_ms() - 30, abs=1)
+
+
+class PlainAgreement(Agreement):
+    """An agreement that sorts all claims at each candle."""
+
+    def _refine(self, line: TimeLine, claim: ClockClaim) -> None:
+        now_s = claim.heard_s
+        others = [earlier for earlier in self._latest_claims if earlier.series != claim.series]
+        ahead = [
+            (each.event_ms + (now_s - each.heard_s) * 1000 * line.rate - line.least_ms(now_s), each)
+            for each in (*others, claim)
+        ]
+        ahead.sort(reverse=True)
+        self._latest_claims = [each for _, each in ahead[:2]]
+        if len(ahead) > 1 and ahead[1][0] > 0:
+            line.raise_least(line.least_ms(now_s) + ahead[1][0], now_s)
+
+
+@examples(200, 2_000)
+@given(
+    st.sampled_from([1.0, 30.0]),
+    st.lists(
+        st.tuples(st.sampled_from([BTC, ETH, SOL, None]), st.floats(0, 3), st.floats(0, 60)), max_size=40
+    ),
+)
+@example(1.0, [(BTC, 0.0, 0.0), (ETH, 0.0, 0.0), (None, 0.5, 60.0), (SOL, 3.0, 0.0)])
+def test_the_time_of_a_burst(rate: float, steps: list[tuple[Series | None, float, float]]) -> None:
+    """Any order of candles and answers gives the time that comparing all claims each time gives."""
+    worlds = [World(rate), World(rate)]
+    worlds[1].agreed = PlainAgreement()
+    for world in worlds:
+        world.ask_often()
+    for series, late_s, passed_s in steps:
+        for world in worlds:
+            world.now_s += passed_s
+            if series is None:
+                world.ask(0.0, late_s)
+            else:
+                world.hear(series, late_s)
+        assert worlds[0].time_ms == pytest.approx(worlds[1].time_ms, abs=0.01, rel=0)
 
 
 @pytest.mark.parametrize("host_error_ms", [0, 3 * HOUR_MS])
