@@ -2,16 +2,25 @@
 
 import asyncio
 import itertools
+import json
 from pathlib import Path
 
+import msgspec
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.lake.segments import read_segment
+from lakewriter.market import MARKETS
 from lakewriter.recording.flushing.journaled_buffer import COMMIT_CANDLES_MAX
+from lakewriter.recording.listening.connection import TURN_CANDLES_MAX
+from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.recording.recorder import BOOKKEEPING_CANDLES_MAX
 from support.candles import DAY_START_MS, stream_candle
 from support.recording import OfflineRecorder
 from support.refusing_lake import begins, refusing
-from support.running import until
+from support.running import running, until
 
 BURST = 3_000
 
@@ -119,3 +128,44 @@ def test_a_stop_in_the_bookkeeping_loses_nothing(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert begins(store) == [DAY_START_MS + minute * 60_000 for minute in range(1440)]
+
+
+def closed_frame(minute: int) -> bytes:
+    """Return the WebSocket frame of a closed candle."""
+    begin_ms = DAY_START_MS + minute * 60_000
+    numbers = dict.fromkeys("ohlcvqVQ", "1.5")
+    kline = {"t": begin_ms, "T": begin_ms + 59_999, "s": "BTCUSDT", "i": "1m", "n": 9, "x": True, **numbers}
+    event = {"e": "kline", "E": begin_ms + 60_004, "s": "BTCUSDT", "k": kline}
+    payload = json.dumps({"stream": "btcusdt@kline_1m", "data": event}).encode()
+    return b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload
+
+
+@pytest.mark.slow
+def test_other_tasks_have_their_turns_while_a_burst_is_read() -> None:
+    """Of many frames in one read, only a few are decoded until other tasks run."""
+    burst = 500
+
+    async def exchange(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(f'{{"result":null,"id":{json.loads(message)["id"]}}}')
+            connection.transport.write(b"".join(map(closed_frame, range(burst))))
+
+    async def main() -> None:
+        queue: asyncio.Queue[Candle] = asyncio.Queue(burst)
+        async with serve(exchange, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            market = msgspec.structs.replace(MARKETS["spot"], stream_url=f"ws://127.0.0.1:{port}")
+            listener = CandleListener(market, ["BTCUSDT"], "1m", queue)
+            async with running(asyncio.create_task(listener.run())):
+                sizes = [0]
+                async with asyncio.timeout(60):
+                    while sizes[-1] < burst:
+                        await asyncio.sleep(0)
+                        sizes.append(queue.qsize())
+        steps = [later - earlier for earlier, later in itertools.pairwise(sizes)]
+        assert max(steps) <= TURN_CANDLES_MAX
+        assert [queue.get_nowait().begin_ms for _ in range(burst)] == [
+            DAY_START_MS + minute * 60_000 for minute in range(burst)
+        ]
+
+    asyncio.run(main())

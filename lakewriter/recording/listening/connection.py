@@ -20,6 +20,9 @@ from lakewriter.errors import FrameError
 from lakewriter.market import Market
 from lakewriter.recording.listening.candle_sink import CandleSink
 
+# Candles after which other tasks have their turn. A read of 256 kB has the frames of 700.
+TURN_CANDLES_MAX = 50
+
 # Connections that were opened together must not be replaced together.
 _AGE_SHARE_MIN = 0.8
 
@@ -203,6 +206,8 @@ class ShardConnection:
         if isinstance(message, Candle):
             frames["closed_candle"] += 1
             await self._sink.put(message, socket)
+            if frames["closed_candle"] % TURN_CANDLES_MAX == 0:
+                await asyncio.sleep(0)
         elif isinstance(message, wire.Reply):
             frames["reply"] += 1
             socket.take_reply(message)
