@@ -71,6 +71,8 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/merge.py
 	$(BIN)/python benchmarks/compaction.py
 	$(BIN)/python benchmarks/receive.py
+	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/burst.py
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/freshness.py

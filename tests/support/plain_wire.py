@@ -76,6 +76,11 @@ class ShutdownEvent(msgspec.Struct):
     E: int = 0
 
 
+DECODERS: dict[type[Any], Any] = {
+    shape: msgspec.json.Decoder(shape) for shape in (Envelope, Head, KlineEvent, ShutdownEvent)
+}
+
+
 def decode_plainly(frame: bytes, market: str, recv_us: int) -> Message:
     """Parse the message in a frame; see `wire.decode`."""
     if len(frame) > FRAME_BYTES_MAX:
@@ -98,7 +103,7 @@ def decode_plainly(frame: bytes, market: str, recv_us: int) -> Message:
 
 def _read(shape: type[Any], data: bytes) -> Any:
     try:
-        return msgspec.json.decode(data, type=shape)
+        return DECODERS[shape].decode(data)
     except msgspec.ValidationError as error:
         raise FrameError("shape", f"{error}: {repr(data[:120])[1:]}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
