@@ -14,8 +14,17 @@ from support.lengths import LONG, SEED, either
 from support.seaweed import bucket, seaweed
 from support.side_by_side import played
 from support.spark_session import spark
+from support.stream_libraries import stream_library
 
-__all__ = ["azurite_url", "bucket", "container", "played", "seaweed", "spark"]  # the fixtures
+__all__ = [
+    "azurite_url",
+    "bucket",
+    "container",
+    "played",
+    "seaweed",
+    "spark",
+    "stream_library",
+]  # the fixtures
 
 # Hypothesis sets no deadline, since disks and slow machines have none.
 settings.register_profile(

@@ -9,31 +9,25 @@ silent. The caller reads the frames, and decides whether to reconnect.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Set
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.uri import parse_uri
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.frames import CloseCode
 
-from lakewriter.binance.handshake_errors import TOO_MANY_SUBSCRIPTIONS, TooManyStreamsError, handshake_error
-from lakewriter.binance.network import HAPPY_EYEBALLS_S, connected_socket, proxy_of
+from lakewriter.binance.frame_connection import FrameConnection, StreamError
+from lakewriter.binance.handshake_errors import TOO_MANY_SUBSCRIPTIONS, TooManyStreamsError
+from lakewriter.binance.network import proxy_of
+from lakewriter.binance.websockets_connection import connect_websockets
 from lakewriter.binance.wire import Reply, encode_request, quoted
 from lakewriter.clock import Clock
 from lakewriter.errors import ExchangeError
+from lakewriter.fast_packages import fast_package
 from lakewriter.market import Market
-
-# Frames above the limit of `wire` still arrive. `wire` counts them; they do not end
-# the connection.
-_FRAME_BYTES_MAX = 16 * 1024 * 1024
 
 # Maximum names in one SUBSCRIBE. USDⓈ-M acknowledged 200. spot accepted 436 names, but
 # 437 names (about 8 kB) failed silently.
 SUBSCRIBE_NAMES_MAX = 200
 SUBSCRIBE_BYTES_MAX = 4096
-
-# Maximum unsent bytes. All names of 1,024 streams have about 30 kB. More bytes are
-# unsent only if the peer sends pings and reads no pongs.
-WRITE_BYTES_MAX = 128 * 1024
 
 # The errors of a connection: from the network, the protocol or the exchange.
 CONNECTION_ERRORS = (OSError, TimeoutError, WebSocketException, ExchangeError)
@@ -61,45 +55,12 @@ class Timeouts(NamedTuple):
     prove_s: float = 120.0
 
 
-class StreamError(ExchangeError):
-    """The end of a connection by this side.
-
-    Args:
-        kind: one word for the counter ("silent", "no_reply", "refused_streams", "unread", "broken").
-    """
-
-    def __init__(self, kind: str, what: str) -> None:
-        super().__init__(what)
-        self.kind = kind
-
-
 class _Request(NamedTuple):
     """A pending control message."""
 
     method: str
     names: list[str]
     reply: "asyncio.Future[Reply]"
-
-
-class _Connect(connect):
-    """A connection attempt that follows no redirect, like the REST client."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Return the error, because a redirect is not followed."""
-        return exc
-
-
-class _Connection(ClientConnection):
-    """A connection that aborts if its peer does not read, instead of buffering without a limit."""
-
-    unread = False
-
-    def pause_writing(self) -> None:
-        """Abort the connection; a wait for the peer could delay its close indefinitely."""
-        super().pause_writing()
-        self.unread = True
-        # Abort later, because the other pongs of this read are not written yet.
-        self.loop.call_soon(self.transport.abort)
 
 
 class StreamSocket:
@@ -112,12 +73,13 @@ class StreamSocket:
         clock: measures waits.
 
     Attributes:
-        frames: number of frames received so far.
+        receive: coroutine function that returns the next frame, of the connection itself,
+            because it is called for each frame. See `FrameConnection` for its errors.
         paused: whether reading is paused, because the queue is full.
     """
 
-    def __init__(self, connection: _Connection, market: Market, timeouts: Timeouts, clock: Clock) -> None:
-        self.frames = 0
+    def __init__(self, connection: FrameConnection, market: Market, timeouts: Timeouts, clock: Clock) -> None:
+        self.receive = connection.receive
         self.paused = False
         self._connection = connection
         self._market = market
@@ -128,32 +90,16 @@ class StreamSocket:
         self._changed = asyncio.Event()
         self._requests = 0
         self._pending: dict[int, _Request] = {}
-        self._reason: ExchangeError | None = None
 
     @property
     def acknowledged(self) -> Set[str]:
         """The streams that the exchange acknowledged; they may be silent nevertheless."""
         return self._subscribed
 
-    async def receive(self) -> bytes:
-        """Return the next frame.
-
-        Raises:
-            ExchangeError: if this socket closed the connection; it has the reason.
-            ConnectionClosed: if the connection closed for another reason.
-        """
-        try:
-            frame = await self._connection.recv(decode=False)
-        except ConnectionClosed:
-            if self._reason is not None:
-                raise self._reason from None
-            if self._connection.unread:
-                raise StreamError(
-                    "unread", f"the server does not read: {WRITE_BYTES_MAX} bytes are unsent"
-                ) from None
-            raise
-        self.frames += 1
-        return frame
+    @property
+    def frames(self) -> int:
+        """The number of frames received so far."""
+        return self._connection.frames
 
     def set_streams(self, streams: Iterable[str]) -> None:
         """Replace the wanted streams, which `sync_subscriptions` applies."""
@@ -163,7 +109,7 @@ class StreamSocket:
     def take_reply(self, reply: Reply) -> None:
         """Match an answer with the pending control message that it answers."""
         if reply.error and reply.code == TOO_MANY_SUBSCRIPTIONS:
-            self._end(TooManyStreamsError(reply.error, len(self._subscribed)))
+            self._connection.abort(TooManyStreamsError(reply.error, len(self._subscribed)))
             return
         if reply.id is None and reply.error:
             # An error without an id is about the connection.
@@ -253,13 +199,8 @@ class StreamSocket:
                 return None
 
     def _close(self, kind: str, reason: str) -> None:
-        self._end(StreamError(kind, reason))
-
-    def _end(self, reason: ExchangeError) -> None:
-        if self._reason is None:
-            self._reason = reason
-            # `receive` raises the reason. A dead peer needs no closing handshake.
-            self._connection.transport.abort()
+        # `receive` raises the reason. A dead peer needs no closing handshake.
+        self._connection.abort(StreamError(kind, reason))
 
 
 @contextlib.asynccontextmanager
@@ -271,7 +212,8 @@ async def open_socket(market: Market, timeouts: Timeouts, clock: Clock) -> Async
         CONNECTION_ERRORS: if the connection fails for another reason.
     """
     connection = await _connect(market, timeouts)
-    async with connection:
+    code = CloseCode.INTERNAL_ERROR
+    try:
         socket = StreamSocket(connection, market, timeouts, clock)
         keepers = [
             asyncio.create_task(socket.sync_subscriptions()),
@@ -285,48 +227,27 @@ async def open_socket(market: Market, timeouts: Timeouts, clock: Clock) -> Async
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
+        code = CloseCode.NORMAL_CLOSURE
+    finally:
+        await connection.close(code)
 
 
-async def _connect(market: Market, timeouts: Timeouts) -> _Connection:
+async def _connect(market: Market, timeouts: Timeouts) -> FrameConnection:
     """Open a connection; each failure is one of CONNECTION_ERRORS."""
-    url = market.stream_url
+    url, open_s, close_s = market.stream_url, timeouts.open_s, timeouts.close_s
     try:
-        connection = await _Connect(
-            f"{url}/stream",
-            **await _way(url, timeouts),
-            open_timeout=timeouts.open_s,
-            close_timeout=timeouts.close_s,
-            ping_interval=None,  # `close_when_silent` pings, and knows when reading is paused
-            max_size=_FRAME_BYTES_MAX,
-            write_limit=WRITE_BYTES_MAX,
-            compression=None,
-            user_agent_header=None,
-            create_connection=_Connection,
-        )
-    except InvalidStatus as error:
-        headers = error.response.headers
-        raise handshake_error(
-            error.response.status_code, headers.get("Retry-After"), headers.get("Location")
-        ) from None
+        proxy = proxy_of(url)
+        # picows knows no socks5h, so each proxy is left to websockets.
+        if proxy is None and fast_package("picows") is not None:
+            from lakewriter.binance.picows_connection import connect_picows  # noqa: PLC0415 - of an extra
+
+            return await connect_picows(f"{url}/stream", open_s, close_s)
+        return await connect_websockets(f"{url}/stream", proxy, open_s, close_s)
     except CONNECTION_ERRORS:
         raise
     except Exception as error:
         # Resolvers, proxies and TLS raise their own errors: about a port, a name, a package or a thread.
         raise ExchangeError(f"{url}: {type(error).__name__}: {quoted(str(error))}") from error
-    return cast("_Connection", connection)
-
-
-async def _way(url: str, timeouts: Timeouts) -> dict[str, Any]:
-    """Return the arguments of `connect` for the way to a server: a connected socket, or a proxy."""
-    proxy = proxy_of(url)
-    if proxy is not None:
-        return {"proxy": proxy.url, "happy_eyeballs_delay": HAPPY_EYEBALLS_S}
-    server = parse_uri(url)
-    try:
-        async with asyncio.timeout(timeouts.open_s):
-            return {"sock": await connected_socket(server.host, server.port)}
-    except TimeoutError:
-        raise TimeoutError("timed out during opening handshake") from None
 
 
 def _batches(names: list[str]) -> Iterable[list[str]]:

@@ -128,6 +128,7 @@ async def both(market: Market) -> AsyncIterator[tuple[Any, Any]]:
             yield rest, stream
 
 
+@pytest.mark.usefixtures("stream_library")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["http", "socks5", "socks5h"])
 @pytest.mark.parametrize("user", ["", "me:p%40ss@"])
@@ -173,6 +174,7 @@ def test_the_environment_is_read_once_for_each_host(environment: pytest.MonkeyPa
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("stream_library")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 def test_a_proxy_that_is_away_is_a_connection_error(kind: str, environment: pytest.MonkeyPatch) -> None:
@@ -197,6 +199,7 @@ def test_a_proxy_that_is_away_is_a_connection_error(kind: str, environment: pyte
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("stream_library")
 @pytest.mark.parametrize(
     "url",
     [
@@ -254,6 +257,7 @@ def test_log_lines_say_no_password() -> None:
     assert "tried http://…@h.test:1/x" in text and "https://…@h.test" in text and "secret@" not in text
 
 
+@pytest.mark.usefixtures("stream_library")
 @pytest.mark.slow
 def test_a_redirected_handshake_is_refused() -> None:
     """A redirected handshake is refused, and the other host gets no connection."""
@@ -294,23 +298,25 @@ def deaf_address(port: int) -> Iterator[str]:
         yield "127.0.0.2"
 
 
+@pytest.mark.usefixtures("stream_library")
 @pytest.mark.slow
 def test_a_dead_first_address_holds_up_neither(environment: pytest.MonkeyPatch) -> None:
     """If a host's first address drops all packets, both clients use the second one within seconds."""
-    real = socket.getaddrinfo
 
     async def main(sandbox: Sandbox) -> None:
         port = int(sandbox.url.rpartition(":")[2])
+        loop = type(asyncio.get_running_loop())
+        real = loop.getaddrinfo
         with deaf_address(port) as deaf:
 
-            def resolved(host: Any, *rest: Any, **named: Any) -> Any:
-                if host not in ("two.test", b"two.test"):
-                    return real(host, *rest, **named)
+            async def resolved(self: asyncio.AbstractEventLoop, host: Any, *rest: Any, **named: Any) -> Any:
+                if host != "two.test":
+                    return await real(self, host, *rest, **named)
                 return [
                     (socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in (deaf, "127.0.0.1")
                 ]
 
-            environment.setattr(socket, "getaddrinfo", resolved)
+            environment.setattr(loop, "getaddrinfo", resolved)
             market = served_at(MARKETS["spot"], f"http://two.test:{port}")
             async with asyncio.timeout(PATIENCE_S), both(market) as (rest, stream):
                 stream.set_streams({"btcusdt@kline_1m"})
@@ -324,6 +330,7 @@ def test_a_dead_first_address_holds_up_neither(environment: pytest.MonkeyPatch) 
     asyncio.run(served())
 
 
+@pytest.mark.usefixtures("stream_library")
 def test_a_cancelled_attempt_leaves_no_socket() -> None:
     """A connection attempt that is cancelled at any of its steps closes its socket itself."""
 
@@ -374,6 +381,7 @@ async def flooding() -> AsyncIterator[str]:
         server.close()
 
 
+@pytest.mark.usefixtures("stream_library")
 @pytest.mark.slow
 def test_a_server_that_pings_and_does_not_read_is_left() -> None:
     """Unread pongs have a limit: the connection ends with this reason."""
@@ -388,6 +396,7 @@ def test_a_server_that_pings_and_does_not_read_is_left() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("stream_library")
 @pytest.mark.slow
 def test_a_listener_stops_whatever_its_server_does() -> None:
     """A stop takes effect at once, even if the server floods pings and reads nothing."""

@@ -16,7 +16,7 @@ from lakewriter.market import MARKETS, served_at
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from support.running import PATIENCE_S, until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("stream_library")]
 
 OPTIONS = SandboxOptions(speed=600, push_every_ms=50)
 

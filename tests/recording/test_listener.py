@@ -24,8 +24,9 @@ from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
 from support.http_server import serve_routes
 from support.running import PATIENCE_S, running, until
+from support.stream_libraries import LAST_ONLY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("stream_library")]
 
 SPEED = 600.0
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
@@ -102,6 +103,7 @@ def test_closed_candles_arrive_as_the_truth_says(market: str, symbol: str) -> No
     asyncio.run(main())
 
 
+@LAST_ONLY
 def test_symbols_come_and_go_without_touching_other_streams() -> None:
     """add_symbols and remove_symbols change the open connection while it runs."""
 
@@ -179,6 +181,7 @@ async def refusing(status: int, headers: dict[str, str]) -> AsyncIterator[tuple[
         yield url, asked_s
 
 
+@LAST_ONLY
 def test_who_is_told_to_wait_waits_so_long_and_no_longer() -> None:
     """After 429 with Retry-After: 1, the next attempt at the host comes one second later."""
 
@@ -340,6 +343,7 @@ def test_garbage_is_counted_and_passed_over() -> None:
     asyncio.run(main())
 
 
+@LAST_ONLY
 def test_streams_are_spread_over_connections_within_the_limit() -> None:
     """Symbols beyond a connection's limit use further connections, and no limit is broken."""
 
@@ -555,6 +559,7 @@ def test_a_silent_stream_is_tried_elsewhere_and_then_polled(caplog: pytest.LogCa
     assert "spot #1: spot ETHUSDT 1m missed 2 candles; another connection is tried" in logged
 
 
+@LAST_ONLY
 def test_many_streams_are_added_quickly_and_empty_connections_closed() -> None:
     """1,500 streams use two connections in little time; a connection without streams is closed."""
 
@@ -584,6 +589,7 @@ def test_many_streams_are_added_quickly_and_empty_connections_closed() -> None:
     asyncio.run(main())
 
 
+@LAST_ONLY
 def test_too_many_streams_for_a_connection_are_spread_over_more(caplog: pytest.LogCaptureFixture) -> None:
     """If the exchange accepts fewer streams than expected, the listener lowers its limit once."""
 

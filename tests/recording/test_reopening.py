@@ -4,8 +4,8 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidMessage
 from websockets.frames import Close
 
+from lakewriter.binance.frame_connection import StreamError
 from lakewriter.binance.handshake_errors import TooManyStreamsError, handshake_error
-from lakewriter.binance.socket import StreamError
 from lakewriter.errors import ExchangeError
 from lakewriter.recording.listening.reopening import REASONS, reason_of
 

@@ -22,6 +22,7 @@ from lakewriter.sandbox.server import SandboxOptions, serve
 from lakewriter.series import Series
 from support.recording import Account, Recording, account, recording
 from support.running import until
+from support.stream_libraries import LAST_ONLY_PARAMS, reading_by
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -273,8 +274,10 @@ async def play(scenario: Scenario, lake: Path) -> Outcome:
         return Outcome(accounts, running, start_ms)
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome | BaseException]:
+@pytest.fixture(scope="module", params=LAST_ONLY_PARAMS)
+def outcomes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Outcome | BaseException]:
     """Run all scenarios, some at a time."""
     at_once = asyncio.Semaphore(16)
 
@@ -285,7 +288,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome | Ba
     async def every() -> list[Outcome | BaseException]:
         return await asyncio.gather(*map(one, SCENARIOS), return_exceptions=True)
 
-    return dict(zip(SCENARIOS, asyncio.run(every()), strict=True))
+    with reading_by(request.param):
+        return dict(zip(SCENARIOS, asyncio.run(every()), strict=True))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

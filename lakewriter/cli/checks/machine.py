@@ -11,6 +11,7 @@ from lakewriter import __version__
 from lakewriter.binance.network import proxy_of
 from lakewriter.cli.checks.finding import Finding
 from lakewriter.errors import UsageError
+from lakewriter.fast_packages import used_versions
 from lakewriter.market import Market
 
 # Packages whose versions matter for an answer or a file.
@@ -37,6 +38,15 @@ def check_versions() -> list[Finding]:
         advice = f"{sys.executable} -m pip install {' '.join(absent)}"
         findings.append(Finding("versions", "fail", f"not installed: {', '.join(absent)}", advice))
     return findings
+
+
+def check_fast_packages() -> Finding:
+    """Return which packages of the extra `fast` are used."""
+    try:
+        used = used_versions()
+    except UsageError as error:
+        return Finding("fast", "fail", error.what, error.hint)
+    return Finding("fast", "ok", ", ".join(used) or "streams are read by websockets, on asyncio")
 
 
 def check_open_files(connections: int, allowed: tuple[int, int] | None = None) -> Finding:

@@ -17,6 +17,7 @@ from lakewriter.cli.checks.exchange import check_exchange
 from lakewriter.cli.checks.finding import Finding
 from lakewriter.cli.checks.lake_state import check_lake
 from lakewriter.cli.checks.machine import (
+    check_fast_packages,
     check_open_files,
     check_proxies_in_environment,
     check_time_zones,
@@ -77,6 +78,7 @@ def run(
     lake_check = _InBackground("lake", lambda found: found(check_lake(uri)))
     findings = [
         *check_versions(),
+        check_fast_packages(),
         *config_findings,
         check_time_zones(),
         check_open_files(_connections(wanted, config)),

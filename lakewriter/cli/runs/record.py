@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lakewriter import __version__
+from lakewriter import __version__, event_loop
 from lakewriter.backfill.background import BackgroundBackfill
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE
@@ -41,6 +41,7 @@ from lakewriter.config import (
     parse_keep,
 )
 from lakewriter.errors import UsageError
+from lakewriter.fast_packages import used_versions
 from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.journal import create_journal, journal_name
 from lakewriter.lake.lake import LakeStore
@@ -87,10 +88,13 @@ def run(
         for entry in settings.subscriptions:
             # Check `--exchange` and proxies before the lake is created.
             check_proxies(config.market(entry.market, exchange))
+        packages = used_versions()
         with bound_http(http, config.http) as listeners:
             store = create_lake(uri, f"lakewriter {__version__}")
             progress = recorder_log.start(config)
-            asyncio.run(_record(store, config, given_options, settings, duration_s, progress, listeners))
+            if packages:
+                log.info("the extra fast: %s", ", ".join(packages))
+            event_loop.run(_record(store, config, given_options, settings, duration_s, progress, listeners))
 
 
 class Settings(NamedTuple):

@@ -2,8 +2,8 @@
 
 from websockets.exceptions import ConnectionClosed
 
+from lakewriter.binance.frame_connection import StreamError
 from lakewriter.binance.handshake_errors import HandshakeRefusedError, broke_rule
-from lakewriter.binance.socket import StreamError
 
 # The connection was replaced while it was open.
 AGE = "age"
