@@ -1,52 +1,58 @@
 """The cost of a kline frame from the socket to the journal, beside plain receiving.
 
-A server in another process sends frames of 100 symbols. 2 % of them are closed
-candles. Those of one minute close together, as at the exchange; `--spread` spreads
-them evenly instead. The CPU time per frame is measured in turns:
+A server in another process sends frames of 100 symbols. 2 % of them are closed candles.
+Those of one minute close together, as at the exchange; `--spread` spreads them evenly
+instead. Each side is a process of its own, turn about:
 
-    recv      a loop that only calls websockets' recv()
-    recorder  CandleListener → queue → Recorder, every closed candle fsynced
+    recv             a loop that only calls websockets' recv(), after a recorder's imports
+    bare             a loop of picows' core on uvloop that only counts, after the same imports
+    websockets       `lakewriter record` without the extra `fast`
+    picows           the same with picows, on asyncio
+    picows,uvloop    the same with the whole extra
 
-The result is the ratio of the medians. The CPU time of all threads is counted,
-without the server's.
+The imports matter: asyncio allocates 256 kB for each read, which a small process maps and
+unmaps each time, and a large one does not. The CPU time of all threads is counted, from
+before the first frame until a second after the last. The recorder syncs every closed candle;
+its flush is another step's cost (`benchmarks/merge.py`).
 
-    python benchmarks/receive.py [--frames 200000] [--rounds 5] [--rate 0] [--spread] [--directory .]
+    python benchmarks/receive.py [--frames 200000] [--rounds 5] [--rate 4000] [--spread] [--quick]
 """
 
 import argparse
 import asyncio
 import contextlib
 import multiprocessing
+import os
+import signal
 import statistics
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 from multiprocessing.synchronize import Event
+from pathlib import Path
 
 import msgspec
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from lakewriter.binance.market_clients import MarketClients
-from lakewriter.binance.network import Network
-from lakewriter.clock import Clock
-from lakewriter.lake.gaps.ledgers import open_ledger
-from lakewriter.lake.journal import create_journal
-from lakewriter.lake.lake import LakeStore
-from lakewriter.market import MARKETS
-from lakewriter.recording.candle_queue import CandleQueue
-from lakewriter.recording.recorder import Recorder
-from lakewriter.recording.subscribed_series import SubscribedSeries
-from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
-from lakewriter.subscribed_period import COMMAND_LINE, RecorderId
-from lakewriter.subscription import parse_subscription
+from lakewriter import event_loop
+from lakewriter.fast_packages import VARIABLE, fast_package
 
 SYMBOLS = [f"S{number:03d}USDT" for number in range(100)]
 CLOSED_OF = 50
-LIMIT = 1.3
-BURST = 20
 FIRST_MS = 1_700_006_400_000
+
+# Frames of one write. At a rate they arrive a few at a time, as at the exchange.
+FLOOD_FRAMES, RATE_FRAMES = 200, 4
+
+# Waited for before the first and after the last frame, so that nothing else is under way.
+SETTLE_S = 1.0
+
+RECV, BARE, WEBSOCKETS, PICOWS, FAST = "recv", "bare", "websockets", "picows", "picows,uvloop"
+SIDES = (RECV, BARE, WEBSOCKETS, PICOWS, FAST)
 
 
 def frame(number: int, spread: bool) -> bytes:
@@ -69,109 +75,176 @@ def frame(number: int, spread: bool) -> bytes:
     return struct.pack("!BBH", 0x81, 126, len(payload)) + payload
 
 
-def run_server(port: "multiprocessing.Queue[int]", frames: int, rate: int, spread: bool, over: Event) -> None:
-    """Send the frames to each subscriber; `rate` a second, 0 for as fast as they are read."""
+def run_server(
+    events: "multiprocessing.Queue[int]", frames: int, rate: int, spread: bool, over: Event
+) -> None:
+    """Put the port on the queue; then, for each subscriber, 0 before its frames and 1 after them.
+
+    Args:
+        rate: frames a second; 0 for as fast as they are read.
+    """
+    step = RATE_FRAMES if rate else FLOOD_FRAMES
+    # All frames are made before, so that the server never waits for itself.
+    parts = [
+        b"".join(frame(number, spread) for number in range(first, min(first + step, frames)))
+        for first in range(0, frames, step)
+    ]
 
     async def talk(connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
+            await answer(connection)
+            events.put(0)
+            await asyncio.sleep(SETTLE_S)
             await send_all(connection)
+            events.put(1)
+            while True:
+                await answer(connection)
+
+    async def answer(connection: ServerConnection) -> None:
+        request = msgspec.json.decode(await connection.recv())
+        await connection.send(f'{{"result":null,"id":{request["id"]}}}')
 
     async def send_all(connection: ServerConnection) -> None:
-        async for message in connection:
-            request = msgspec.json.decode(message)
-            await connection.send(f'{{"result":null,"id":{request["id"]}}}')
-            start = time.perf_counter()
-            for first in range(0, frames, BURST):
-                connection.transport.write(
-                    b"".join(frame(number, spread) for number in range(first, first + BURST))
-                )
-                await asyncio.sleep(0)
-                while connection.transport.get_write_buffer_size() > 1 << 20:
-                    await asyncio.sleep(0.001)
-                if rate:
-                    await asyncio.sleep(max(0.0, first / rate - (time.perf_counter() - start)))
+        start = time.perf_counter()
+        for number, part in enumerate(parts):
+            connection.transport.write(part)
+            while connection.transport.get_write_buffer_size() > 1 << 20:
+                await asyncio.sleep(0.001)
+            if rate:
+                await asyncio.sleep(max(0.0, (number + 1) * step / rate - (time.perf_counter() - start)))
+        while connection.transport.get_write_buffer_size():
+            await asyncio.sleep(0.001)
 
     async def main() -> None:
         async with serve(talk, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
-            port.put(next(iter(server.sockets)).getsockname()[1])
+            events.put(next(iter(server.sockets)).getsockname()[1])
             await asyncio.to_thread(over.wait)
 
     asyncio.run(main())
 
 
-async def only_recv(url: str, frames: int) -> float:
+async def only_recv(url: str) -> None:
     async with connect(f"{url}/stream", compression=None, ping_interval=None) as connection:
         await connection.send('{"method":"SUBSCRIBE","params":[],"id":1}')
-        await connection.recv()
-        start = time.process_time()
-        for _ in range(frames):
+        while True:
             await connection.recv()
-        return time.process_time() - start
 
 
-async def record(url: str, frames: int, scratch: str) -> float:
-    store = LakeStore.create(f"{scratch}/lake", "benchmark")
+async def bare_picows(url: str) -> None:
+    from picows import WSListener, WSMsgType, ws_connect
+
+    class Counter(WSListener):
+        frames = 0
+
+        def on_ws_frame(self, transport: object, frame: object) -> None:  # noqa: ARG002
+            self.frames += 1
+
+    transport, _ = await ws_connect(Counter, f"{url}/stream")
+    transport.send(WSMsgType.TEXT, b'{"method":"SUBSCRIBE","params":[],"id":1}')
+    await transport.wait_disconnected()
+
+
+def run_plain(side: str, url: str) -> None:
+    """Run one of the loops that only receive, until the process is ended."""
+    import lakewriter.cli.runs.record  # noqa: F401 - a recorder's imports
+
+    if side == RECV:
+        asyncio.run(only_recv(url))
+    else:
+        event_loop.run(bare_picows(url))
+
+
+def started(side: str, url: str, directory: Path) -> "subprocess.Popen[bytes]":
+    """Start the process of a side."""
+    if side in (RECV, BARE):
+        command = [sys.executable, __file__, "--side", side, "--url", url]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    config = directory / "lakewriter.toml"
     # Nothing answers REST here, so that no request is part of what is measured.
-    market = msgspec.structs.replace(MARKETS["spot"], stream_url=url, rest_url="http://127.0.0.1:9")
-    clock = Clock()
-    async with Network() as session:
-        clients = MarketClients(lambda _: market, session, clock)
-        journal = create_journal(store.state_dir, "benchmark")
-        ledger = open_ledger(store.state_dir, journal.directory.name)
-        queue = CandleQueue()
-        supervisor = CompletenessSupervisor(
-            store,
-            SubscribedSeries([parse_subscription(f"spot:{','.join(SYMBOLS)}:1m")], clients),
-            clients,
-            queue,
-            recorder=RecorderId(COMMAND_LINE, journal.directory.name),
-            ledger=ledger,
-            options=SupervisorOptions(),
-            clock=clock,
-        )
-        # The flush is another step's cost: benchmarks/merge.py.
-        recorder = Recorder(store, journal, supervisor, queue, flush_every_s=3600, clock=clock)
-        stop = asyncio.Event()
-        recording = asyncio.create_task(recorder.run(stop))
-        while not any(listener.frames for listener in supervisor.listeners.values()):
-            await asyncio.sleep(0)
-        start = time.process_time()
-        while recorder.stats.recorded < frames // CLOSED_OF:
-            await asyncio.sleep(0.01)
-        spent_s = time.process_time() - start
-        stop.set()
-        await recording
-        ledger.close()
-    return spent_s
+    config.write_text(
+        f'subscriptions = ["spot:{",".join(SYMBOLS)}:1m"]\nflush_every = "1h"\n'
+        f'[markets.spot]\nstream_url = "{url}"\nrest_url = "http://127.0.0.1:9"\n'
+    )
+    command = [sys.executable, "-m", "lakewriter", "record", "-q", "--config", str(config)]
+    return subprocess.Popen(
+        [*command, "--lake", str(directory / "lake")],
+        env={**os.environ, VARIABLE: "off" if side == WEBSOCKETS else side},
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of all threads of a process, user and system."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def measure(side: str, url: str, events: "multiprocessing.Queue[int]", frames: int, directory: str) -> float:
+    """Return the CPU time of a side, in microseconds a frame."""
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        process = started(side, url, Path(scratch))
+        try:
+            assert events.get(timeout=60) == 0
+            time.sleep(SETTLE_S / 2)
+            before_s = cpu_s(process.pid)
+            assert events.get(timeout=600) == 1
+            time.sleep(SETTLE_S)
+            spent_s = cpu_s(process.pid) - before_s
+            if side not in (RECV, BARE):
+                check_recorded(Path(scratch) / "lake", frames)
+            return spent_s / frames * 1e6
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def check_recorded(lake: Path, frames: int) -> None:
+    """Fail if a closed candle is not in the journal: the work was not done, or not all of it."""
+    lines = sum(
+        line.count(b'"symbol"') for path in lake.rglob("*.ndjson") for line in path.read_bytes().splitlines()
+    )
+    assert lines >= frames // CLOSED_OF, f"only {lines} candles of {frames // CLOSED_OF}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=100_000)
+    parser.add_argument("--frames", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rate", type=int, default=0, help="frames a second; 0 for as fast as possible")
     parser.add_argument("--spread", action="store_true", help="spread the closed candles evenly")
     parser.add_argument("--directory", default=".", help="on the disk to measure")
+    parser.add_argument("--quick", action="store_true", help="show in some seconds that it works")
+    parser.add_argument("--side", choices=[RECV, BARE], help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.side:
+        run_plain(options.side, options.url)
+        return
+    if options.quick:
+        options.frames, options.rounds = 5_000, 1
+    has_fast = all(fast_package(name) is not None for name in ("picows", "uvloop"))
+    sides = SIDES if has_fast else (RECV, WEBSOCKETS)
     context = multiprocessing.get_context("spawn")
-    port: multiprocessing.Queue[int] = context.Queue()
+    events: multiprocessing.Queue[int] = context.Queue()
     over = context.Event()
     server = context.Process(
-        target=run_server, args=(port, options.frames, options.rate, options.spread, over)
+        target=run_server, args=(events, options.frames, options.rate, options.spread, over)
     )
     server.start()
-    url = f"ws://127.0.0.1:{port.get()}"
-    recv_us, record_us = [], []
-    for _ in range(options.rounds):
-        recv_us.append(asyncio.run(only_recv(url, options.frames)) / options.frames * 1e6)
-        with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
-            record_us.append(asyncio.run(record(url, options.frames, scratch)) / options.frames * 1e6)
-    over.set()
-    server.join()
-    recv, recorder = statistics.median(recv_us), statistics.median(record_us)
-    print(f"only recv()           {recv:6.2f} µs of CPU per frame")
-    print(f"socket to journal     {recorder:6.2f} µs of CPU per frame")
-    print(f"ratio {recorder / recv:.2f} (limit {LIMIT})")
+    costs: dict[str, list[float]] = {side: [] for side in sides}
+    try:
+        url = f"ws://127.0.0.1:{events.get(timeout=60)}"
+        for _ in range(options.rounds):
+            for side in sides:
+                costs[side].append(measure(side, url, events, options.frames, options.directory))
+    finally:
+        over.set()
+        server.join()
+    recv = statistics.median(costs[RECV])
+    for side, values in costs.items():
+        median = statistics.median(values)
+        spread = f"{min(values):.2f}–{max(values):.2f}"
+        print(f"{side:14} {median:6.2f} µs of CPU per frame ({spread}), {median / recv:.2f} of recv")
 
 
 if __name__ == "__main__":
