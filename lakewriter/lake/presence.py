@@ -24,6 +24,8 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import by_period, candle_files_versions
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
 from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.presence_cache import PartitionPresence, SeriesPresenceCache
+from lakewriter.lake.remote.object_cache import strong_e_tag
 from lakewriter.lake.storage import NO_VERSIONS
 from lakewriter.partition import LEVELS, Partition, day_range, partition_at, series_path
 from lakewriter.ranges import Range, union, within
@@ -35,6 +37,7 @@ READ_LAPS_MAX = 20
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 _NONE: IntArray = np.empty(0, np.int64)
+_LEFT_OUT: IntArray = np.empty(0, np.int64)
 
 
 class SurveyResult(NamedTuple):
@@ -89,13 +92,6 @@ def presence_of(store: LakeStore, series: Series, unflushed: Iterable[Candle] = 
     return Presence(store, series, by_period(series, days), unflushed)
 
 
-class PartitionPresence(NamedTuple):
-    """The candles of a partition: a footer, or the begin times if no footer suffices."""
-
-    footer: Footer | None
-    begins: IntArray | None
-
-
 class Presence:
     """The candles of one series. A file is read at first use, and again if its footer does not suffice.
 
@@ -105,6 +101,7 @@ class Presence:
         days: directories by the first day of their partition, such as "2024-06-30".
         unflushed: the journal's candles, read before the days were listed.
         read: already read partitions, by their first day.
+        cache: the cache of the series, or None to read every file.
     """
 
     def __init__(
@@ -114,8 +111,10 @@ class Presence:
         days: Mapping[str, Sequence[str]],
         unflushed: Iterable[Candle] = (),
         read: Mapping[str, PartitionPresence] | None = None,
+        cache: SeriesPresenceCache | None = None,
     ) -> None:
         self.series = series
+        self._cache = cache
         self._store = store
         self._days = days
         self._read = dict(read or {})
@@ -208,11 +207,15 @@ class Presence:
         """Return the number of distinct candles on the grid that begin on a UTC day."""
         start_ms, stop_ms = day_range(day)
         footer = self._day(self._name(start_ms)).footer
-        unflushed = self._unflushed[(self._unflushed >= start_ms) & (self._unflushed < stop_ms)]
+        unflushed = self._unflushed
+        if len(unflushed):  # comparisons of an empty array take as long as all else here
+            unflushed = unflushed[(unflushed >= start_ms) & (unflushed < stop_ms)]
         if footer is not None and not footer.rows:
             return len(self._on_grid(unflushed))
         if footer is not None and self._is_run(footer):
             rows = self.grid.count(max(start_ms, footer.first_ms), min(stop_ms, footer.last_ms + 1))
+            if not len(unflushed):
+                return rows
             return rows + int(np.count_nonzero((unflushed < footer.first_ms) | (unflushed > footer.last_ms)))
         if (
             footer is not None
@@ -227,7 +230,7 @@ class Presence:
     def _ends(self, days: list[str]) -> Iterator[int]:
         """Yield the first and last begin time in the first of these partitions that has candles, if any has."""
         for day in days:
-            footer, begins = self._day(day)
+            footer, begins, _ = self._day(day)
             if footer is not None and footer.rows:
                 yield from (footer.first_ms, footer.last_ms)
                 return
@@ -271,9 +274,7 @@ class Presence:
     def _begins(self, day: str) -> IntArray:
         read = self._day(day)
         if read.begins is None:
-            read = self._read[day] = read_partition_presence(
-                self._store, self.series, day, self._days[day], exactly=True
-            )
+            read = self._read[day] = self._read_partition(day, self._days[day], exactly=True)
         assert read.begins is not None
         return read.begins
 
@@ -282,8 +283,41 @@ class Presence:
             directories = self._days.get(day)
             if directories is None:
                 return PartitionPresence(Footer(0, 0, 0), _NONE)
-            self._read[day] = read_partition_presence(self._store, self.series, day, directories)
+            self._read[day] = self._read_partition(day, directories)
         return self._read[day]
+
+    def _read_partition(
+        self, day: str, directories: Sequence[str], *, exactly: bool = False
+    ) -> PartitionPresence:
+        if self._cache is None:
+            return read_partition_presence(self._store, self.series, day, directories, exactly=exactly)
+        return read_with_cache(self._store, self.series, day, directories, self._cache, exactly=exactly)
+
+
+def read_with_cache(
+    store: LakeStore,
+    series: Series,
+    day: str,
+    directories: Sequence[str],
+    cache: SeriesPresenceCache,
+    *,
+    exactly: bool = False,
+) -> PartitionPresence:
+    """Return the candles of a partition from the cache, or read its files and add them to the cache.
+
+    The arguments and errors are those of `read_partition_presence`.
+    """
+    known = cache.get(day, directories)
+    if known is not None and (known.begins is not None or not exactly):
+        return known
+    read_s = cache.now_s()
+    listed = cache.listed(day)
+    if listed is None:
+        listed = candle_files_versions(store.storage, directories)
+    version = cache.version(day, directories, listed, read_s)
+    found = read_partition_presence(store, series, day, directories, exactly=exactly, listed=listed)
+    cache.add(day, version, directories, listed, found)
+    return found
 
 
 def read_partition_presence(
@@ -314,24 +348,29 @@ def read_partition_presence(
     for lap in range(READ_LAPS_MAX):
         files = listed if listed and not lap else candle_files_versions(store.storage, directories)
         parts = []
+        is_as_listed = not lap
         for name, version in files.items():
             if name != partition.file:
                 read = partial(_foreign_begins, partition=partition)
-                begins = read_or_leave_out(store, partition, name, read, _NONE, version)
+                begins = read_or_leave_out(store, partition, name, read, _LEFT_OUT, version)
                 if begins is None:
                     break  # it was folded into the own file, which may have been read before
+                is_as_listed = is_as_listed and begins is not _LEFT_OUT
                 parts.append(_inside(partition, begins))
                 continue
             found = store.storage.read_listed(name, version)
             if found is None:
                 break
+            if version:
+                is_as_listed = is_as_listed and strong_e_tag(found.version) == strong_e_tag(version)
             path = f"{store.name}/{name}"
             footer = read_footer(found.data, path) if len(files) == 1 and not exactly else None
             if footer is not None and _is_inside(partition, footer):
-                return PartitionPresence(footer, None)
+                return PartitionPresence(footer, None, is_as_listed)
             parts.append(_inside(partition, read_begins(found.data, path)))
         else:
-            return PartitionPresence(None, np.unique(np.concatenate(parts)) if parts else _NONE)
+            begins = np.unique(np.concatenate(parts)) if parts else _NONE
+            return PartitionPresence(None, begins, is_as_listed)
     raise LakeError(f"{series} {day}: its files changed during every attempt to read them")
 
 

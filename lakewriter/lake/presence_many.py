@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 
 from lakewriter.candle import Candle
 from lakewriter.lake.forgotten import read_forgotten
@@ -11,7 +12,8 @@ from lakewriter.lake.gaps.ledgers import read_reported
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
-from lakewriter.lake.presence import PartitionPresence, Presence, read_partition_presence
+from lakewriter.lake.presence import Presence, read_with_cache
+from lakewriter.lake.presence_cache import PartitionPresence, PresenceCache, SeriesPresenceCache
 from lakewriter.lake.published import current_ledgers
 from lakewriter.lake.storage import NO_VERSIONS
 from lakewriter.lake.subscriptions import read_periods
@@ -41,45 +43,70 @@ def presence_of_many(
     wanted: PartitionFilter,
     others: Iterable[Series],
     unflushed: Mapping[Series, Iterable[Candle]],
+    cache: PresenceCache | None = None,
 ) -> Iterator[Presence]:
     """Yield the presence of each series, in order.
 
-    On an object store the wanted days are prefetched.
+    On an object store the wanted days are prefetched. Unchanged files are not read again: a
+    cache in the lake's local state has their candles. It gets what the caller reads of a
+    series before it asks for the next one, and is written at the end.
 
     Args:
         wanted: the filter of series and days.
         others: further series; they may have no file.
         unflushed: the journal's candles, read before this call.
+        cache: the cache, or None to read that of the lake.
 
     Raises:
         LakeError: if a file cannot be read.
     """
+    cache = cache or PresenceCache(store)
     all_days = PartitionFilter(wanted.markets, wanted.symbols, wanted.intervals)
     days: dict[Series, dict[str, Sequence[str]]] = {series: {} for series in others}
-    listed: dict[tuple[Series, str], Mapping[str, str]] = {}
+    listed: dict[Series, dict[str, Mapping[str, str]]] = {}
     for partition, directories, files in _partitions(store, all_days):
         series = partition.series
         day = partition.date.isoformat()
         days.setdefault(series, {})[day] = directories
         if files:
-            listed[series, day] = files
-    if not store.is_remote:
-        for series in sorted(days):
-            yield Presence(store, series, days[series], unflushed.get(series, ()))
-        return
-    wanted_days = {series: wanted.keep_days(series.interval, sorted(days[series])) for series in sorted(days)}
-    places = ((series, day) for series, names in wanted_days.items() for day in names)
+            listed.setdefault(series, {})[day] = files
+    caches: dict[Series, SeriesPresenceCache] = {}
+    read: Iterator[dict[str, PartitionPresence]] = repeat({})
+    if store.is_remote:
+        caches = {series: cache.of(series, days[series], listed.pop(series, {})) for series in sorted(days)}
+        read = _prefetched(store, wanted, days, caches)
+    for series, known in zip(sorted(days), read, strict=False):
+        cached = caches.get(series) or cache.of(series, days[series])
+        yield Presence(store, series, days[series], unflushed.get(series, ()), known, cached)
+        cache.put(cached)
+    cache.write(everything=all_days == ALL)
+
+
+def _prefetched(
+    store: LakeStore,
+    wanted: PartitionFilter,
+    days: Mapping[Series, Mapping[str, Sequence[str]]],
+    caches: Mapping[Series, SeriesPresenceCache],
+) -> Iterator[dict[str, PartitionPresence]]:
+    """Yield the wanted days of each series on an object store, in order. Those in no cache are prefetched."""
+    known: dict[Series, dict[str, PartitionPresence]] = {}
+    unknown: dict[Series, list[str]] = {}
+    for series, cached in caches.items():
+        known[series], unknown[series] = {}, []
+        for day in wanted.keep_days(series.interval, sorted(days[series])):
+            presence = cached.get(day, days[series][day])
+            if presence is None:
+                unknown[series].append(day)
+            else:
+                known[series][day] = presence
 
     def read_one(place: tuple[Series, str]) -> PartitionPresence:
         series, day = place
-        return read_partition_presence(
-            store, series, day, days[series][day], listed=listed.get(place, NO_VERSIONS)
-        )
+        return read_with_cache(store, series, day, days[series][day], caches[series])
 
-    read = prefetch(read_one, places, PENDING_MAX)
-    for series, names in wanted_days.items():
-        known = {day: next(read) for day in names}
-        yield Presence(store, series, days[series], unflushed.get(series, ()), known)
+    read = prefetch(read_one, [(series, day) for series in unknown for day in unknown[series]], PENDING_MAX)
+    for series, names in unknown.items():
+        yield known.pop(series) | {day: next(read) for day in names}
 
 
 def _partitions(

@@ -18,6 +18,7 @@ from lakewriter.lake.forgotten import FORGOTTEN_FILE
 from lakewriter.lake.gaps.ledgers import GAPS_DIRECTORY
 from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY
 from lakewriter.lake.journal_directories import JOURNAL_DIRECTORY
+from lakewriter.lake.presence_cache import CACHE_NAME
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.segments import SEGMENT_BYTES_MAX
 from lakewriter.lake.subscriptions import PERIODS_FILE
@@ -216,7 +217,7 @@ def test_every_place_below_the_root_is_described() -> None:
     named = " ".join(first_cells("docs/reference/on-disk.md", "## Every kind of file"))
     for place in (
         JOURNAL_DIRECTORY, GAPS_DIRECTORY, INSTRUMENTS_DIRECTORY, PERIODS_FILE, FORGOTTEN_FILE,
-        WEIGHT_DIRECTORY, RATE_LIMITS_FILE, VERIFIED_NAME,
+        WEIGHT_DIRECTORY, RATE_LIMITS_FILE, VERIFIED_NAME, CACHE_NAME,
     ):  # fmt: skip
         assert f"`{place.removeprefix(STATE_DIRECTORY + '/')}" in named, place
 

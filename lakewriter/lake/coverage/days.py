@@ -132,9 +132,8 @@ def _day(
     count = grid.count(start_ms, stop_ms)
     present = presence.count(day)
     missing = max(0, count - present)
-    known = within(known, start_ms, stop_ms)
     explained = unhealable = 0
-    if missing and known:
+    if missing and (known := within(known, start_ms, stop_ms)):
         gone = [(start_ms, stop_ms)] if presence.first_ms is None else presence.missing(start_ms, stop_ms)
 
         def of_missing(ranges: list[Range]) -> int:
