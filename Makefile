@@ -85,6 +85,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/periods.py
 	$(BIN)/python benchmarks/cookbook.py
 	$(BIN)/python benchmarks/asked.py
+	$(BIN)/python benchmarks/growth.py --sizes 1000,3000,10000
 
 clean:
 	rm -rf $(VENV) demo-data site .cache
