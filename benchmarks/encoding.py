@@ -1,9 +1,10 @@
 """The size of a partition by encoding: bytes per row and milliseconds per day.
 
 It reads the archive's 1m files (CSV, zip or gz) on the command line, one
-partition per 1,440 rows. Without files it reads days of the sandbox.
+partition per 1,440 rows. Without files it reads days of the sandbox. Beside them are the
+bytes of the files themselves, and of our own partitions with footer and checksums.
 
-    python benchmarks/encoding.py [FILE ...]
+    python benchmarks/encoding.py [--quick] [FILE ...]
 """
 
 import argparse
@@ -12,6 +13,7 @@ import io
 import time
 import zipfile
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,12 @@ import pyarrow.parquet as pq
 
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS
 from lakewriter.interval import DAY_MS
+from lakewriter.lake.parquet import encode
+from lakewriter.partition import Partition
 from lakewriter.sandbox import Truth
 
 ROWS = 1440
+PARTITION = Partition("spot", "BTCUSDT", "1m", date(2024, 6, 30))
 DOUBLES = [field.name for field in SCHEMA if pa.types.is_floating(field.type)]
 WHOLE = [field.name for field in SCHEMA if field.name not in (*DOUBLES, "source")]
 DELTA = dict.fromkeys(WHOLE, "DELTA_BINARY_PACKED")
@@ -100,10 +105,18 @@ def sandbox_days() -> Iterator[pa.Table]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path)
-    files: list[Path] = parser.parse_args().files
+    parser.add_argument("--quick", action="store_true", help="3 partitions")
+    options = parser.parse_args()
+    files: list[Path] = options.files
     days = [table for path in files for table in days_of(path)] or list(sandbox_days())
+    if options.quick:
+        days, files = days[:3], []
     rows = sum(table.num_rows for table in days)
     print(f"{len(days)} partitions, {rows} rows")
+    if files:
+        print(f"{'the files':48} {sum(path.stat().st_size for path in files) / rows:6.1f} B/row")
+    ours = sum(len(encode(table, PARTITION)) for table in days)
+    print(f"{'lakewriter':48} {ours / rows:6.1f} B/row")
     for name, options in VARIANTS.items():
         written, start = 0, time.perf_counter()
         for table in days:

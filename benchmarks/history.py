@@ -12,16 +12,26 @@ Parquet:
 Neither pandas nor DuckDB checks, locks, syncs or replaces atomically. "ours, unsynced"
 is ours without its syncs. The results are the ratios, on one core:
 
-    taskset -c 0 python benchmarks/history.py [ZIPS] [--files 600] [--directory .]
+    taskset -c 0 python benchmarks/history.py [ZIPS] [--files 600] [--directory .] [--quick]
+
+An older clone can be measured beside this one, in turns, each import in its own process:
+
+    taskset -c 0 python benchmarks/history.py --beside PATH/TO/OLD/CLONE [--without-deflate]
 
 ZIPS is a directory of the archive's daily spot zips from before 2025. Without it,
-captured zips are taken if there are any; otherwise the sandbox makes some.
+captured zips are taken if there are any; otherwise the sandbox makes some. `--quick` takes few files, and
+judges no time.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import resource
+import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -64,7 +74,7 @@ class Unsynced(LocalStorage):
     """Storage that does not sync."""
 
     @contextlib.contextmanager
-    def _together(self, _count: int) -> Iterator[Callable[..., None]]:
+    def _parallel_sync(self, count: int) -> Iterator[Callable[..., None]]:  # noqa: ARG002
         yield lambda _sync, _things: None
 
 
@@ -136,7 +146,7 @@ def by_duckdb(zips: Path, lake: Path) -> None:
     csvs = lake.with_suffix(".csv")
     csvs.mkdir()
     for path in zips.iterdir():
-        (csvs / f"{path.stem}.csv").write_bytes(unzip(path.read_bytes(), path.name, CSV_BYTES_MAX))
+        (csvs / f"{path.stem}.csv").write_bytes(unzip(path.read_bytes(), path.name, CSV_BYTES_MAX).text)
     columns = ", ".join(f"'{name}': '{'BIGINT' if name in WHOLE else 'DOUBLE'}'" for name in COLUMNS)
     connection = duckdb.connect(config={"threads": len(os.sched_getaffinity(0))})
     connection.execute(
@@ -175,7 +185,7 @@ def print_parts(files: list[Path]) -> None:
     """Print the time of each part of ours alone, in memory."""
     series = Series("spot", "BTCUSDT", "1m")
     zipped = [path.read_bytes() for path in files[:100]]
-    texts = [unzip(data, "zip", CSV_BYTES_MAX) for data in zipped]
+    texts = [unzip(data, "zip", CSV_BYTES_MAX).text for data in zipped]
     tables = [parse_csv(text, series, 0, "csv") for text in texts]
     partition = Partition(*series, datetime.now(UTC).date())
     parts: dict[str, Callable[[], None]] = {
@@ -188,13 +198,51 @@ def print_parts(files: list[Path]) -> None:
         print(f"    {name:18}{'':>12} {spent.wall_s * 1000 / len(zipped):10.2f}")
 
 
+def import_once(clone: Path, zips: Path, lake: Path, *, without_deflate: bool) -> tuple[Spent, int, int]:
+    """Import the zips by a clone in a process of its own; return the time, and the numbers of rows and bytes."""
+    script = Path(__file__).with_name("import_once.py")
+    command = [sys.executable, str(script), str(zips), str(lake), *["--without-deflate"] * without_deflate]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(clone)}, check=True, stdout=subprocess.PIPE
+    )
+    wall_s, cpu_s, rows, written = json.loads(done.stdout)
+    shutil.rmtree(lake)
+    return Spent(wall_s, cpu_s), rows, written
+
+
+def print_beside(other: Path, zips: Path, options: argparse.Namespace) -> None:
+    """Print the medians of imports by another clone and by this one, and their ratio."""
+    clones = {"theirs": other.resolve(), "ours": REPOSITORY}
+    spent: dict[str, list[Spent]] = {name: [] for name in clones}
+    left = {}
+    for number in range(options.rounds):
+        for name, clone in clones.items():
+            lake = zips.parent / f"{name}-{number}"
+            once, *left[name] = import_once(clone, zips, lake, without_deflate=options.without_deflate)
+            spent[name].append(once)
+    files = len(list(zips.iterdir()))
+    print(f"{files} zips, {options.rounds} rounds, {len(os.sched_getaffinity(0))} cores")
+    print(f"{'':8} {'ms/file':>9} {'CPU ms':>9} {'B/row':>8}")
+    medians = {name: Spent(*map(statistics.median, zip(*each, strict=True))) for name, each in spent.items()}
+    for name, (wall_s, cpu_s) in medians.items():
+        rows, written = left[name]
+        print(f"{name:8} {wall_s * 1000 / files:9.2f} {cpu_s * 1000 / files:9.2f} {written / rows:8.2f}")
+    wall, cpu = (our / their for our, their in zip(medians["ours"], medians["theirs"], strict=True))
+    print(f"ours takes {wall:.2f} of their time, {cpu:.2f} of their CPU")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("zips", nargs="?", type=Path)
     parser.add_argument("--files", type=int, default=600)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", default=".", help="on the disk to measure")
+    parser.add_argument("--beside", type=Path, help="an older clone to measure instead of pandas and DuckDB")
+    parser.add_argument("--without-deflate", action="store_true", help="inflate by zlib, with --beside")
+    parser.add_argument("--quick", action="store_true", help="20 files, 1 round")
     options = parser.parse_args()
+    if options.quick:
+        options.files, options.rounds = 20, 1
     spent: dict[str, list[Spent]] = {name: [] for name in WAYS}
     left = {}
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
@@ -203,6 +251,9 @@ def main() -> None:
             (scratch / directory).mkdir()
         given = sorted((options.zips or CAPTURES / "archive/spot").glob("*-1m-*.zip"))
         files = copied(given or made_zips(scratch / "made"), options.files, scratch / "zips")
+        if options.beside:
+            print_beside(options.beside, scratch / "zips", options)
+            return
         for number in range(options.rounds):
             for way, work in WAYS.items():
                 lake = scratch / f"{len(spent[way])}-{way.replace(', ', '-')}"
@@ -212,8 +263,10 @@ def main() -> None:
         kind = "captured" if given else "made"
         print(f"{len(files)} {kind} zips, {len(os.sched_getaffinity(0))} cores\n")
         print(f"{'':22} {'rows/s':>12} {'ms/file':>10} {'CPU ms':>10} {'B/row':>8} {'files':>7}")
-        best = {way: min(rounds) for way, rounds in spent.items()}
-        for way, (wall_s, cpu_s) in best.items():
+        medians = {
+            way: Spent(*map(statistics.median, zip(*each, strict=True))) for way, each in spent.items()
+        }
+        for way, (wall_s, cpu_s) in medians.items():
             count, rows, size = left[way]
             assert rows == left["ours"][1], f"{way} left {rows} rows"
             print(
@@ -224,7 +277,7 @@ def main() -> None:
         print_parts(files)
     print()
     for way, times in (("pandas", PANDAS_TIMES_MIN), ("DuckDB", DUCKDB_TIMES_MIN)):
-        wall, cpu = (theirs / our for theirs, our in zip(best[way], best["ours"], strict=True))
+        wall, cpu = (theirs / our for theirs, our in zip(medians[way], medians["ours"], strict=True))
         print(f"{way} takes {wall:.1f} times as long as ours, {cpu:.1f} times its CPU (wanted: {times:g})")
 
 

@@ -249,7 +249,7 @@ def read_zip(data: bytes, planned: PlannedFile, recv_us: int) -> PartitionRows:
         CsvError: if the data is no zip of the file's candles.
     """
     file = planned.file
-    table = parse_csv(unzip(data, file.name, file.csv_bytes_max), file.series, recv_us, file.name)
+    table = parse_csv(unzip(data, file.name, file.csv_bytes_max).text, file.series, recv_us, file.name)
     begins = int_column(table, "candle_begin_time")
     if len(begins) and not (file.start_ms <= begins[0] and begins[-1] < file.stop_ms):
         raise CsvError("time", f"{file.name}: has candles of another time: {day_of(int(begins[0]))}")

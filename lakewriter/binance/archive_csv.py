@@ -12,16 +12,18 @@ Source: binance-public-data, README.md; the files themselves.
 import gzip
 import io
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import PurePosixPath
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from lakewriter.arrow_memory import arrow_buffer
+from lakewriter.binance.inflate import Claim, inflate
 from lakewriter.binance.kline_columns import RowError, RowOrigin, candle_table
 from lakewriter.candle import VALUE_COLUMNS, IntArray
 from lakewriter.errors import ExchangeError
@@ -47,6 +49,13 @@ _WHOLE = ("open_time", "trade_num")
 _TYPES = {name: pa.int64() if name in _WHOLE else pa.float64() for name in _READ}
 _HEADER = b"open_time,open,high,low,close,volume,close_time,"
 _WHOLE_HEADER = _HEADER + b"quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
+
+# The header in front of each member: its signature, and the lengths of its name and its extra.
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_LOCAL_SIGNATURE = b"PK\x03\x04"
+# Members with other flags are encrypted or patched. These flags give the compressor's level (1, 2),
+# sizes behind the data (3), and names in UTF-8 (11).
+_KNOWN_FLAGS = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 11
 
 _HEXADECIMAL = re.compile(rb"(?:^|,)[ \t\"]*0[xX]", re.MULTILINE)
 _ARROW_ROW = re.compile(r"Row #(\d+): (.*)")
@@ -132,7 +141,14 @@ def gunzip(data: bytes, name: str, bytes_max: int) -> bytes:
     return text
 
 
-def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
+class ZippedCsv(NamedTuple):
+    """The only CSV in a zip: its name and its content."""
+
+    name: str
+    text: bytes
+
+
+def unzip(data: bytes, name: str, bytes_max: int) -> ZippedCsv:
     """Return the only CSV in a zip.
 
     Args:
@@ -148,13 +164,17 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
             members = [item for item in archive.infolist() if _is_csv(item.filename)]
             if len(members) != 1:
                 raise CsvError("zip", f"{name}: {len(members)} CSV files in it, not one")
-            if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise CsvError("zip", f"{name}: compressed by method {members[0].compress_type}")
+            member = members[0]
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise CsvError("zip", f"{name}: compressed by method {member.compress_type}")
             # More bytes than the claimed size are never inflated.
-            if members[0].file_size > bytes_max:
-                size = members[0].file_size
+            if member.file_size > bytes_max:
+                size = member.file_size
                 raise CsvError("size", f"{name}: {size:,} bytes of CSV in it, more than {bytes_max:,}")
-            return archive.read(members[0])
+            packed = _packed(data, member, archive.start_dir)
+            if packed is None:
+                return ZippedCsv(member.filename, archive.read(member))
+            return ZippedCsv(member.filename, inflate(packed, Claim(member.file_size, member.CRC)))
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -166,10 +186,29 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
         raise CsvError("zip", f"{name}: not a whole zip: {error or type(error).__name__}") from None
 
 
-def csv_name(data: bytes) -> str:
-    """Return the name of the only CSV in a zip that `unzip` reads."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return next(item.filename for item in archive.infolist() if _is_csv(item.filename))
+def _packed(data: bytes, member: zipfile.ZipInfo, directory_at: int) -> memoryview | None:
+    """Return the deflate stream of a member, or None if only `zipfile` can read or refuse the member.
+
+    Args:
+        data: the whole zip.
+        directory_at: the offset of the zip's directory. Members end before it.
+    """
+    name_at = member.header_offset + _LOCAL_HEADER.size
+    # A damaged directory may have any offset.
+    if member.header_offset < 0 or name_at > directory_at:
+        return None
+    signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(data, member.header_offset)
+    start = name_at + name_bytes + extra_bytes
+    stop = start + member.compress_size
+    is_plain = (
+        signature == _LOCAL_SIGNATURE
+        and member.compress_type == zipfile.ZIP_DEFLATED
+        and member.flag_bits & ~_KNOWN_FLAGS == 0
+        and member.orig_filename.isascii()
+        and data[name_at : name_at + name_bytes] == member.orig_filename.encode()
+        and stop <= directory_at
+    )
+    return memoryview(data)[start:stop] if is_plain else None
 
 
 def _is_csv(member: str) -> bool:

@@ -15,6 +15,12 @@ _NAMES_MAX = 512
 
 _WORD_ENDS = re.compile(r"[\s_.-]+")
 
+# The files of an import have few different names of columns.
+_NAMES_MAX = 256
+
+# A file's first rows nearly always show that two of its columns are not volume and quote volume.
+_FIRST_ROWS = 64
+
 # The key in the metadata of a Parquet file from a lake.
 _WRITER_KEY = b"lakewriter.version"
 
@@ -108,8 +114,16 @@ def volume_and_quote(
     if not traded.any():
         return None
     first, second, low, high = one[traded], other[traded], low[traded], high[traded]
-    straight = bool(may_be_quotes("spot", low, high, first, second).all())
-    crossed = bool(may_be_quotes("spot", low, high, second, first).all())
+    straight = _are_quotes(low, high, first, second)
+    crossed = _are_quotes(low, high, second, first)
     if straight == crossed:
         return None
     return (0, 1) if straight else (1, 0)
+
+
+def _are_quotes(low: FloatArray, high: FloatArray, volume: FloatArray, quote: FloatArray) -> bool:
+    columns = (low, high, volume, quote)
+    return all(
+        bool(may_be_quotes("spot", *(column[rows] for column in columns)).all())
+        for rows in (slice(0, _FIRST_ROWS), slice(_FIRST_ROWS, None))
+    )

@@ -15,7 +15,7 @@ import pyarrow as pa
 from lakewriter.binance.archive_csv import (
     CSV_BYTES_MAX,
     CsvError,
-    csv_name,
+    ZippedCsv,
     gunzip,
     inflated_bytes_max,
     is_archive_csv,
@@ -142,8 +142,9 @@ def _read(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
 
 
 def _read_text(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
-    text = decode_text(_inflated(data, path))
-    member = csv_name(data) if path.suffix.lower() == ".zip" else ""
+    is_zip = path.suffix.lower() == ".zip"
+    member, content = _unzipped(data, path) if is_zip else ("", _inflated(data, path))
+    text = decode_text(content)
     if _is_archive(text):
         try:
             table, header_rows = read_columns(text, str(path))
@@ -162,9 +163,15 @@ def _read_text(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
 
 def _is_archive(text: bytes) -> bool:
     """Return whether a text has the archive's layout, with or without a header."""
-    if not is_archive_csv(text) or b"\nopen_time" in text:
+    if not is_archive_csv(text) or _has_second_header(text):
         return False
     return not text[:1].isdigit() or _TWELVE.match(text) is not None
+
+
+def _has_second_header(text: bytes) -> bool:
+    first_end = text.find(b"\n")
+    # The search for one byte, which no row has, is much faster.
+    return first_end >= 0 and text.find(b"o", first_end) >= 0 and b"\nopen_time" in text
 
 
 def _typed(file: FileTable, separator: str = "", *, skip_bad_rows: bool) -> FileTable:
@@ -200,9 +207,11 @@ def _check_checksum(data: bytes, path: Path) -> bool:
 
 
 def _inflated(data: bytes, path: Path) -> bytes:
-    if path.suffix.lower() == ".zip":
-        bytes_max = inflated_bytes_max(len(data))
-        return unzip(data, str(path), min(bytes_max, csv_bytes_max_of(path.name) or bytes_max))
     if path.suffix.lower() == ".gz":
         return gunzip(data, str(path), inflated_bytes_max(len(data)))
     return data
+
+
+def _unzipped(data: bytes, path: Path) -> ZippedCsv:
+    bytes_max = inflated_bytes_max(len(data))
+    return unzip(data, str(path), min(bytes_max, csv_bytes_max_of(path.name) or bytes_max))

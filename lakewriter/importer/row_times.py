@@ -121,8 +121,11 @@ def _milliseconds(name: str, array: pa.Array, *, exact: bool = True) -> IntArray
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise LakewriterError(f"{name} holds no times: {str(error).splitlines()[0]}") from None
     result: IntArray = np.zeros_like(numbers)
+    least, greatest = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
     below = 0
     for bound, times, divisor in _UNITS:
+        if below <= least and greatest < bound:
+            return _whole(numbers, times, divisor, exact)
         chosen = (numbers >= below) & (numbers < bound)
         result[chosen] = _whole(numbers[chosen], times, divisor, exact)
         below = bound
@@ -130,6 +133,8 @@ def _milliseconds(name: str, array: pa.Array, *, exact: bool = True) -> IntArray
 
 
 def _whole(numbers: IntArray, times: int, divisor: int, exact: bool) -> IntArray:
+    if divisor == 1:
+        return numbers * times
     whole: IntArray = numbers * times // divisor
     return np.where(numbers % divisor == 0, whole, -1) if exact else whole
 

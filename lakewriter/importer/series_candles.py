@@ -89,17 +89,16 @@ def series_candles(
     unwritten = int((closed_rows(end_ms, marked, context.now_ms, context.now_ms) & ~closed).sum())
     if context.doubt_last and source != "archive" and len(begins):
         closed &= begins < begins.max()
-    values = [column.filter(pa.array(mask_of(rows[closed], len(column)))) for column in columns.values]
+    values = _taken(columns.values, rows[closed])
     unique = without_duplicates(begins[closed], values)
     kept_rows = rows[closed][unique.kept]
-    kept = pa.array(unique.kept)
     # Rows that the exchange published pass fewer checks, because the lake keeps all of them.
     published = columns.own is not None or source == "archive" or file.member == f"{context.path.stem}.csv"
     origin = RowOrigin(part.series, source, context.written_us)
     try:
         table = candle_table(
             begins[closed][unique.kept],
-            [column.take(kept) for column in values],
+            _taken(values, unique.kept),
             origin,
             foreign=not published,
         )
@@ -117,6 +116,14 @@ def series_candles(
         unique.contradictions,
         "; ".join(text for text in notes if text),
     )
+
+
+def _taken(columns: list[pa.Array], rows: IntArray) -> list[pa.Array]:
+    """Return the values of each column at these positions."""
+    if len(rows) == len(columns[0]) and bool((rows == np.arange(len(rows))).all()):
+        return columns
+    taken = pa.array(rows)
+    return [column.take(taken) for column in columns]
 
 
 def mask_of(rows: IntArray, length: int) -> BoolArray:

@@ -70,7 +70,7 @@ class ArchivePublisher:
             return await asyncio.to_thread(self._parse, data, file)
 
     def _parse(self, data: bytes, file: ArchiveFile) -> pa.Table:
-        text = unzip(data, file.name, file.csv_bytes_max)
+        text = unzip(data, file.name, file.csv_bytes_max).text
         return parse_csv(text, file.series, self._clock.wall_us(), file.name)
 
 

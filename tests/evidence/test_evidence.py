@@ -345,6 +345,16 @@ def test_which_of_two_is_the_volume() -> None:
     assert volume_and_quote(base, base, par * 0.9, par * 1.1) is None
 
 
+@pytest.mark.parametrize("row", [0, 63, 64, 999])
+def test_each_row_decides_which_is_the_volume(row: int) -> None:
+    """One row without a price between low and high is enough, wherever it stands."""
+    low, high = np.full(1000, 90.0), np.full(1000, 110.0)
+    base, quote = np.full(1000, 2.53), np.full(1000, 253.01)
+    assert volume_and_quote(base, quote, low, high) == (0, 1)
+    quote[row] = 399.01
+    assert volume_and_quote(base, quote, low, high) is None
+
+
 JUNE_30 = ArchivePeriod(DAY_START_MS, DAY_START_MS + DAY_MS)
 
 
