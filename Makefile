@@ -77,6 +77,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/freshness.py
 	$(BIN)/python benchmarks/history.py
+	$(BIN)/python benchmarks/flush.py
 	$(BIN)/python benchmarks/query.py
 	$(BIN)/python benchmarks/read.py
 	$(BIN)/python benchmarks/remote.py

@@ -25,6 +25,7 @@ to `VALUE_COLUMNS` if the exchange sends it. These modules name every column:
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
+from operator import attrgetter
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -119,6 +120,9 @@ _FIELDS = {
     "recv_time": "recv_us",
 }
 
+# Returns the fields of a candle in the order of SCHEMA.
+_values = attrgetter(*(_FIELDS.get(name, name) for name in SCHEMA.names))
+
 # The values of a candle. Duplicates that differ in one of them make a correction.
 VALUE_COLUMNS = (
     "open",
@@ -139,12 +143,9 @@ _ROWS_TOGETHER = 512
 
 def to_table(candles: Iterable[Candle]) -> pa.Table:
     """Return the candles as an Arrow table of SCHEMA, with one row per candle, in order."""
-    rows = list(candles)
-    columns = [
-        pa.array([getattr(candle, _FIELDS.get(field.name, field.name)) for candle in rows], field.type)
-        for field in SCHEMA
-    ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    columns = tuple(zip(*map(_values, candles), strict=True)) or ((),) * len(SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
 def to_tables(lists: Iterable[Sequence[Candle]]) -> Iterator[pa.Table]:

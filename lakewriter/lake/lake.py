@@ -21,7 +21,7 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.durable import make_directories
 from lakewriter.lake.format import FORMAT_NAME, read_format, upgrade_format, write_format, write_stored_format
 from lakewriter.lake.listing import Catalogue, LocalCatalogue, PartitionDirs, PartitionFiles
-from lakewriter.lake.parquet import decode, encode_next, import_parquet, read_header
+from lakewriter.lake.parquet import decode, decode_with_layout, encode_next, import_parquet, read_header
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.root import (
     LOCKS_DIRECTORY,
@@ -517,16 +517,17 @@ class LakeStore:
         return change.merged
 
     def _change(self, partition: Partition, parts: Sequence[pa.Table], found: StoredBytes | None) -> _Change:
-        table = None if found is None else decode(found.data, f"{self.name}/{partition.file}")
+        table = layout = version = None
+        if found is not None:
+            table, layout = decode_with_layout(found.data, f"{self.name}/{partition.file}")
+            version = found.version
         done = []
         for rows in parts:
             table, merged = _joined(table, rows)
             done.append(merged)
         if table is None or not any(merged.written for merged in done):
             return _Change(done, None)
-        replaced, version = (found.data, found.version) if found else (None, None)
-        data = encode_next(table, partition, replaced)
-        return _Change(done, Replacement(partition.file, data, version))
+        return _Change(done, Replacement(partition.file, encode_next(table, partition, layout), version))
 
 
 def _are_first(partition: Partition, parts: Sequence[pa.Table]) -> bool:
@@ -565,12 +566,23 @@ def _joined(old: pa.Table | None, rows: pa.Table) -> tuple[pa.Table | None, Merg
         result = deduplicate(rows) if rows.num_rows else None
         count = 0 if result is None else result.num_rows
         return result, Merged(count, count, 0, 0, written=count > 0)
-    result = deduplicate(pa.concat_tables([old, rows]))
+    both = pa.concat_tables([old, rows])
+    if _is_appended(old, rows):
+        return both, Merged(both.num_rows, rows.num_rows, 0, 0, written=True)
+    result = deduplicate(both)
     merged = _compare(old, result)
     if merged.added < rows.num_rows:
         merged = merged._replace(disputed=count_disputed(deduplicate(rows), result))
     # A foreign file may have duplicates. Duplicates alone do not cause a rewrite.
     return (result if merged.written else old), merged
+
+
+def _is_appended(old: pa.Table, rows: pa.Table) -> bool:
+    """Return whether new rows follow the old ones, as in most flushes. Both are sorted and unique then."""
+    if not rows.num_rows or not old.num_rows:
+        return False
+    before, after = (int_column(each, "candle_begin_time") for each in (old, rows))
+    return bool(after[0] > before[-1] and (before[1:] > before[:-1]).all() and (after[1:] > after[:-1]).all())
 
 
 def _compare(old: pa.Table, new: pa.Table) -> Merged:

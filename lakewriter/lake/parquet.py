@@ -116,19 +116,32 @@ def _encode(table: pa.Table, partition: Partition, padding: int) -> tuple[bytes,
     return with_footer_crc(sink.getvalue().to_pybytes()), collected[0]
 
 
-def encode_next(table: pa.Table, partition: Partition, replaced: bytes | None) -> bytes:
+class Layout(NamedTuple):
+    """The places of a file's pages, which the next file does not use again.
+
+    Args:
+        padding: number of zeros before the pages.
+        page_starts: the offset of each column's first data page and dictionary page.
+    """
+
+    padding: int
+    page_starts: set[int]
+
+
+def encode_next(table: pa.Table, partition: Partition, replaced: bytes | Layout | None) -> bytes:
     """Return a partition's file as bytes. Its pages have other offsets than those of the replaced file.
 
     The first of ten paddings nearly always suffices. If no padding does, the last one is used.
 
     Args:
         table: as for `encode`.
-        replaced: the replaced file, own or foreign, or None if the partition had no file.
+        replaced: the replaced file, own or foreign, or its layout; None if the partition had no file.
     """
     if replaced is None:
         return encode(table, partition)
-    taken = _page_starts(import_parquet().read_metadata(pa.BufferReader(replaced)))
-    last = leading_padding(replaced)
+    if isinstance(replaced, bytes):
+        replaced = _layout(replaced, import_parquet().read_metadata(pa.BufferReader(replaced)))
+    last, taken = replaced
     for further in range(_PADDING_BYTES, _PADDING_BYTES_MAX + 1, _PADDING_BYTES):
         data, metadata = _encode(table, partition, (last + further) % (_PADDING_BYTES_MAX + _PADDING_BYTES))
         if taken.isdisjoint(_page_starts(metadata)):
@@ -140,6 +153,10 @@ def leading_padding(data: bytes) -> int:
     """Return the number of zeros before a file's pages. Foreign files seldom have zeros there."""
     behind = data[_MAGIC_BYTES : _MAGIC_BYTES + _PADDING_BYTES_MAX]
     return len(behind) - len(behind.lstrip(b"\0"))
+
+
+def _layout(data: bytes, metadata: Any) -> Layout:
+    return Layout(leading_padding(data), _page_starts(metadata))
 
 
 def _page_starts(metadata: Any) -> set[int]:
@@ -163,7 +180,10 @@ def _open(data: bytes) -> Any:
     Raises:
         pa.ArrowInvalid: if the footer claims more than a partition can have, or a negative number.
     """
-    file = import_parquet().ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    # A prefetch of bytes that are in memory costs more than it saves.
+    file = import_parquet().ParquetFile(
+        pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False
+    )
     metadata = file.metadata
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     for rows in (metadata.num_rows, *(group.num_rows for group in groups)):
@@ -198,6 +218,16 @@ def decode(data: bytes, name: str, schema: pa.Schema = SCHEMA) -> pa.Table:
         except _BROKEN as error:
             raise _unreadable(name, error) from None
     return conform(read_table(data, name), name).select(schema.names)
+
+
+def decode_with_layout(data: bytes, name: str) -> tuple[pa.Table, Layout]:
+    """Return the rows of a file, as for `decode`, and its layout for `encode_next`."""
+    try:
+        file = _open(data)
+        rows = read_rows(file)
+    except _BROKEN as error:
+        raise _unreadable(name, error) from None
+    return conform(rows, name), _layout(data, file.metadata)
 
 
 def read_table(data: bytes, name: str) -> pa.Table:

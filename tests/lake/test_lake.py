@@ -27,7 +27,7 @@ from lakewriter.lake.lake import (
     Merged,
     _batches,
 )
-from lakewriter.lake.parquet import leading_padding
+from lakewriter.lake.parquet import encode, leading_padding
 from lakewriter.lake.storage import LocalStorage, Replacement
 from lakewriter.partition import Partition, parse_partition, partition_of
 from support.candles import candles, from_table, settled, stream_candle
@@ -175,6 +175,28 @@ def test_merge_that_changes_nothing(store):
     assert not store.merge(PARTITION, to_table([stream_candle(1)])).written
     assert not store.merge(PARTITION, SCHEMA.empty_table()).written
     assert store.storage.version(PARTITION.file) == version
+
+
+def test_rows_that_follow_the_old_ones(store):
+    """Appended rows are counted and kept as any others, also behind duplicates and between old rows."""
+
+    def merge(*rows: Candle) -> Merged:
+        return store.merge(PARTITION, to_table(rows))
+
+    first, second, third = (stream_candle(minute) for minute in (0, 1, 2))
+    assert merge(first, second) == Merged(2, 2, 0, 0, written=True)
+    assert merge(third) == Merged(3, 1, 0, 0, written=True)
+    assert merge(stream_candle(4), stream_candle(3)) == Merged(5, 2, 0, 0, written=True)
+    assert merge(stream_candle(5), stream_candle(5, trade_num=999)) == Merged(
+        6, 1, 0, 0, written=True, disputed=0
+    )
+    assert merge(stream_candle(4), stream_candle(6)) == Merged(7, 1, 0, 0, written=True)
+    assert [row["trade_num"] for row in store.read(PARTITION).to_pylist()][5] == 999
+    assert [candle.begin_ms for candle in rows_of(store)] == [stream_candle(at).begin_ms for at in range(7)]
+    unsorted = to_table([second, first, first])
+    (store.root / PARTITION.file).write_bytes(encode(unsorted, PARTITION))
+    assert merge(third) == Merged(3, 1, 0, 0, written=True)
+    assert rows_of(store) == settled([first, second, third])
 
 
 def test_merge_moves_the_pages(store):

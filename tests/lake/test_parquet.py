@@ -25,6 +25,7 @@ from lakewriter.lake.parquet import (
     Footer,
     Statistics,
     decode,
+    decode_with_layout,
     encode,
     encode_next,
     leading_padding,
@@ -140,6 +141,9 @@ def test_no_page_begins_where_one_did(old, new):
     assert encode(rows, PARTITION, leading_padding(following)) == following
     assert decode(following, "x").equals(rows)
     assert written_by_us(following)
+    table, layout = decode_with_layout(before, "x")
+    assert table.equals(to_table(old))
+    assert encode_next(rows, PARTITION, layout) == following, "its layout says as much as the file"
     assert read_footer(following, "x") == read_footer(encode(rows, PARTITION), "x")
 
 
