@@ -2,6 +2,7 @@
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -110,15 +111,40 @@ def volume_and_quote(
     Returns:
         The positions; None if both orders fit, or neither.
     """
-    traded = (one > 0) & (other > 0) & (low > 0)
-    if not traded.any():
+    traded = _Traded.of(one, other, low, high)
+    if not len(traded.one):
         return None
-    first, second, low, high = one[traded], other[traded], low[traded], high[traded]
-    straight = _are_quotes(low, high, first, second)
-    crossed = _are_quotes(low, high, second, first)
+    straight, crossed = traded.is_straight(), traded.is_crossed()
     if straight == crossed:
         return None
     return (0, 1) if straight else (1, 0)
+
+
+def are_swapped(volume: FloatArray, quote: FloatArray, low: FloatArray, high: FloatArray) -> bool:
+    """Return whether only the other order of volume and quote volume fits; see `volume_and_quote`."""
+    traded = _Traded.of(volume, quote, low, high)
+    # The second test takes longer: few rows of the other order fit exactly.
+    return len(traded.one) > 0 and not traded.is_straight() and traded.is_crossed()
+
+
+class _Traded(NamedTuple):
+    """The rows with trades of two columns, either of which may be the volume, and of low and high."""
+
+    one: FloatArray
+    other: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, one: FloatArray, other: FloatArray, low: FloatArray, high: FloatArray) -> "_Traded":
+        traded = (one > 0) & (other > 0) & (low > 0)
+        return cls(one[traded], other[traded], low[traded], high[traded])
+
+    def is_straight(self) -> bool:
+        return _are_quotes(self.low, self.high, self.one, self.other)
+
+    def is_crossed(self) -> bool:
+        return _are_quotes(self.low, self.high, self.other, self.one)
 
 
 def _are_quotes(low: FloatArray, high: FloatArray, volume: FloatArray, quote: FloatArray) -> bool:

@@ -15,7 +15,13 @@ import pyarrow.compute as pc
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, FloatArray, IntArray, Source
 from lakewriter.errors import LakewriterError
 from lakewriter.evidence.closed import marked_closed
-from lakewriter.evidence.columns import cells_as_text, column_claims, normal_name, volume_and_quote
+from lakewriter.evidence.columns import (
+    are_swapped,
+    cells_as_text,
+    column_claims,
+    normal_name,
+    volume_and_quote,
+)
 from lakewriter.evidence.row_groups import ColumnClaim
 from lakewriter.importer.column_names import ASSET_VOLUME, VALUES
 from lakewriter.importer.row_times import begin_times, empty_cells, end_times
@@ -164,7 +170,8 @@ def _check_order(name: str, columns: list[pa.Array]) -> None:
     """
     volume, quote, low, high = columns
     prices = [column.to_numpy(zero_copy_only=False) for column in (low, high)]
-    if quote.null_count < len(quote) and _in_order(volume, quote, *prices) == (1, 0):
+    numbers = [column.to_numpy(zero_copy_only=False) for column in (volume, quote)]
+    if quote.null_count < len(quote) and are_swapped(*numbers, *prices):
         raise LakewriterError(
             f"{name} and the quote volume are swapped: only then their mean prices are between low and high",
             "rename the two columns",

@@ -131,16 +131,16 @@ def import_files(store: LakeStore, paths: Iterable[Path], job: ImportJob) -> Ite
 
     Crash: each partition is whole, as before or as after; importing the files again finishes the work.
     """
-    batch: list[_FileToMerge] = []
+    batch = _Batch()
     for file in _prefetched(paths, job):
-        if isinstance(file, FileResult) or not _fits(batch, file):
-            yield from _merge(store, batch)
-            batch = []
-        if isinstance(file, FileResult):
-            yield file
-        else:
-            batch.append(file)
-    yield from _merge(store, batch)
+        if isinstance(file, FileResult) or not batch.add(file):
+            yield from _merge(store, batch.files)
+            batch = _Batch()
+            if isinstance(file, FileResult):
+                yield file
+            else:
+                batch.add(file)
+    yield from _merge(store, batch.files)
 
 
 def import_in_worker(place: ImportPlace, job: ImportJob, paths: list[Path]) -> list[FileResult]:
@@ -188,17 +188,31 @@ class _FileToMerge:
         )
 
 
-def _fits(batch: list[_FileToMerge], file: _FileToMerge) -> bool:
-    """Return whether a file fits into a batch, within its limits of files, partitions and rows.
+class _Batch:
+    """Files that are merged together. Files of one partition are merged with one write."""
 
-    Files of one partition are merged with one write.
-    """
-    both = [*batch, file]
-    return (
-        len(both) <= BATCH_FILES_MAX
-        and len({partition for item in both for partition, _ in item.days}) <= BATCH_PARTITIONS_MAX
-        and sum(item.read.rows for item in both) <= BATCH_ROWS_MAX
-    )
+    def __init__(self) -> None:
+        self.files: list[_FileToMerge] = []
+        self._partitions: set[Partition] = set()
+        self._rows = 0
+
+    def add(self, file: _FileToMerge) -> bool:
+        """Add a file, if it fits within the limits of files, partitions and rows. An empty batch takes any file.
+
+        Returns:
+            whether the file was added.
+        """
+        partitions = self._partitions.union(partition for partition, _ in file.days)
+        rows = self._rows + file.read.rows
+        if self.files and (
+            len(self.files) == BATCH_FILES_MAX
+            or len(partitions) > BATCH_PARTITIONS_MAX
+            or rows > BATCH_ROWS_MAX
+        ):
+            return False
+        self.files.append(file)
+        self._partitions, self._rows = partitions, rows
+        return True
 
 
 def rows_by_partition(file: FileCandles) -> PartitionRows:

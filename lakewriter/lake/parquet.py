@@ -139,7 +139,7 @@ def encode_next(table: pa.Table, partition: Partition, replaced: bytes | Layout 
     """
     if replaced is None:
         return encode(table, partition)
-    if isinstance(replaced, bytes):
+    if not isinstance(replaced, Layout):
         replaced = _layout(replaced, import_parquet().read_metadata(pa.BufferReader(replaced)))
     last, taken = replaced
     for further in range(_PADDING_BYTES, _PADDING_BYTES_MAX + 1, _PADDING_BYTES):

@@ -13,7 +13,7 @@ from lakewriter.evidence.archive_proof import ArchivePeriod, why_not_archive
 from lakewriter.evidence.choice import OtherSeriesError, choose_series
 from lakewriter.evidence.claims import NAME, ContradictionError, ImportOptions, RowsError, agree, claims_on
 from lakewriter.evidence.closed import closed_rows
-from lakewriter.evidence.columns import volume_and_quote
+from lakewriter.evidence.columns import are_swapped, volume_and_quote
 from lakewriter.evidence.duplicates import without_duplicates
 from lakewriter.evidence.row_groups import ColumnClaim, RowGroup, group_rows
 from lakewriter.evidence.spacing import check_lengths, check_spacing
@@ -351,8 +351,11 @@ def test_each_row_decides_which_is_the_volume(row: int) -> None:
     low, high = np.full(1000, 90.0), np.full(1000, 110.0)
     base, quote = np.full(1000, 2.53), np.full(1000, 253.01)
     assert volume_and_quote(base, quote, low, high) == (0, 1)
+    assert volume_and_quote(quote, base, low, high) == (1, 0)
+    assert are_swapped(quote, base, low, high) and not are_swapped(base, quote, low, high)
     quote[row] = 399.01
     assert volume_and_quote(base, quote, low, high) is None
+    assert not are_swapped(quote, base, low, high) and not are_swapped(base, quote, low, high)
 
 
 JUNE_30 = ArchivePeriod(DAY_START_MS, DAY_START_MS + DAY_MS)
