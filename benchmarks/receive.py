@@ -55,10 +55,20 @@ RECV, BARE, WEBSOCKETS, PICOWS, FAST = "recv", "bare", "websockets", "picows", "
 SIDES = (RECV, BARE, WEBSOCKETS, PICOWS, FAST)
 
 
+def turn_of(number: int, spread: bool) -> int:
+    """Return how many frames of its symbol are before a frame; each 50th is closed."""
+    return number % len(SYMBOLS) + number // len(SYMBOLS) if spread else number // len(SYMBOLS)
+
+
+def closed_frames(frames: int, spread: bool) -> int:
+    """Return the number of closed candles in the frames."""
+    return sum(turn_of(number, spread) % CLOSED_OF == CLOSED_OF - 1 for number in range(frames))
+
+
 def frame(number: int, spread: bool) -> bytes:
     """Return the WebSocket frame of a kline; one of 50 is closed."""
     symbol = SYMBOLS[number % len(SYMBOLS)]
-    turn = number % len(SYMBOLS) + number // len(SYMBOLS) if spread else number // len(SYMBOLS)
+    turn = turn_of(number, spread)
     closed = turn % CLOSED_OF == CLOSED_OF - 1
     begin_ms = FIRST_MS + turn // CLOSED_OF * 60_000
     price = 100 + number % 977 / 100
@@ -179,9 +189,9 @@ def cpu_s(pid: int) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
-def measure(side: str, url: str, events: "multiprocessing.Queue[int]", frames: int, directory: str) -> float:
+def measure(side: str, url: str, events: "multiprocessing.Queue[int]", options: argparse.Namespace) -> float:
     """Return the CPU time of a side, in microseconds a frame."""
-    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+    with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
         process = started(side, url, Path(scratch))
         try:
             assert events.get(timeout=60) == 0
@@ -191,19 +201,19 @@ def measure(side: str, url: str, events: "multiprocessing.Queue[int]", frames: i
             time.sleep(SETTLE_S)
             spent_s = cpu_s(process.pid) - before_s
             if side not in (RECV, BARE):
-                check_recorded(Path(scratch) / "lake", frames)
-            return spent_s / frames * 1e6
+                check_recorded(Path(scratch) / "lake", closed_frames(options.frames, options.spread))
+            return spent_s / options.frames * 1e6
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
 
 
-def check_recorded(lake: Path, frames: int) -> None:
+def check_recorded(lake: Path, candles: int) -> None:
     """Fail if a closed candle is not in the journal: the work was not done, or not all of it."""
     lines = sum(
         line.count(b'"symbol"') for path in lake.rglob("*.ndjson") for line in path.read_bytes().splitlines()
     )
-    assert lines >= frames // CLOSED_OF, f"only {lines} candles of {frames // CLOSED_OF}"
+    assert candles and lines == candles, f"{lines} candles of {candles}"
 
 
 def main() -> None:
@@ -236,7 +246,7 @@ def main() -> None:
         url = f"ws://127.0.0.1:{events.get(timeout=60)}"
         for _ in range(options.rounds):
             for side in sides:
-                costs[side].append(measure(side, url, events, options.frames, options.directory))
+                costs[side].append(measure(side, url, events, options))
     finally:
         over.set()
         server.join()
