@@ -6,6 +6,7 @@ close codes. Pings are answered. If messages are not received, the socket is not
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from lakewriter.errors import ExchangeError
@@ -35,10 +36,13 @@ class FrameConnection(Protocol):
     """An open WebSocket connection.
 
     Attributes:
-        frames: number of messages that `receive` returned.
+        frames: number of messages that `receive` returned or skipped.
+        skip: returns whether `receive` need not return a message; None to return all. To skip a
+            message at once is much cheaper than to wake its receiver.
     """
 
     frames: int
+    skip: Callable[[bytes], bool] | None
 
     async def receive(self) -> bytes:
         """Return the next message.

@@ -12,6 +12,7 @@ import re
 import secrets
 import socket
 from collections import deque
+from collections.abc import Callable
 from email.message import Message
 from email.parser import BytesHeaderParser
 from typing import Any
@@ -63,6 +64,7 @@ class PicowsConnection(WSListener):
 
     def __init__(self, close_s: float) -> None:
         self.frames = 0
+        self.skip: Callable[[bytes], bool] | None = None
         self._close_s = close_s
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
@@ -126,7 +128,7 @@ class PicowsConnection(WSListener):
         """Queue a message; handle each other frame."""
         # Reading `msg_type` takes a tenth of the time of a frame, and a long frame is no control frame.
         if self._may_begin and frame.fin and frame.payload_size > _CONTROL_BYTES_MAX and not frame.rsv1:
-            self._received.append(frame.get_payload_as_bytes())
+            self._take_message(frame.get_payload_as_bytes())
         else:
             self._take(frame)
         if frame.last_in_buffer:
@@ -181,7 +183,13 @@ class PicowsConnection(WSListener):
         self._may_begin = is_last
         self._fragments = None if is_last else fragments
         if is_last:
-            self._received.append(bytes(fragments))
+            self._take_message(bytes(fragments))
+
+    def _take_message(self, message: bytes) -> None:
+        if self.skip is not None and self.skip(message):
+            self.frames += 1
+        else:
+            self._received.append(message)
 
     def _take_pong(self, data: bytes) -> None:
         """Complete a ping, and all earlier ones, which the peer need not answer."""
@@ -196,7 +204,8 @@ class PicowsConnection(WSListener):
 
     def _finish_read(self) -> None:
         """Wake `receive` after the last frame of a read; pause the reading if messages wait."""
-        self._wake()
+        if self._received:
+            self._wake()
         if len(self._received) > _WAITING_MAX and not self._is_paused:
             transport = self._transport.underlying_transport
             if not transport.is_closing():

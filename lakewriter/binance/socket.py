@@ -8,7 +8,7 @@ silent. The caller reads the frames, and decides whether to reconnect.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Set
 from typing import NamedTuple
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -100,6 +100,10 @@ class StreamSocket:
     def frames(self) -> int:
         """The number of frames received so far."""
         return self._connection.frames
+
+    def skip(self, skip: Callable[[bytes], bool]) -> None:
+        """Count frames for which a function returns true, without returning them from `receive`."""
+        self._connection.skip = skip
 
     def set_streams(self, streams: Iterable[str]) -> None:
         """Replace the wanted streams, which `sync_subscriptions` applies."""

@@ -1,6 +1,7 @@
 """Connections by the library websockets, directly or through a proxy."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -39,21 +40,24 @@ class WebsocketsConnection:
 
     def __init__(self, connection: _Connection) -> None:
         self.frames = 0
+        self.skip: Callable[[bytes], bool] | None = None
         self._connection = connection
         self._reason: ExchangeError | None = None
 
     async def receive(self) -> bytes:
         """Return the next message."""
         try:
-            frame = await self._connection.recv(decode=False)
+            while True:
+                frame = await self._connection.recv(decode=False)
+                self.frames += 1
+                if self.skip is None or not self.skip(frame):
+                    return frame
         except ConnectionClosed:
             if self._reason is not None:
                 raise self._reason from None
             if self._connection.unread:
                 raise unread_error() from None
             raise
-        self.frames += 1
-        return frame
 
     async def send(self, message: str) -> None:
         """Send a message."""

@@ -106,6 +106,33 @@ def test_messages_arrive_whole(frames: list[bytes], messages: list[bytes]) -> No
     assert received(*frames, count=len(messages)) == (messages, 1000)
 
 
+def test_messages_are_skipped_as_told() -> None:
+    """Skipped messages are counted, not returned, in one piece or in fragments; the others keep their order."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.accept()
+        await peer.send(frame(TEXT, b"first"))
+        kind, _ = await peer.read()
+        assert kind == TEXT
+        await peer.send(frame(TEXT, LONG) * 100 + frame(TEXT, b"a") + frame(TEXT, LONG[:100], fin=False))
+        await peer.send(frame(CONTINUATION, LONG[100:]) + frame(TEXT, LONG) * 100)
+        await peer.send(frame(TEXT, b"b") + frame(TEXT, LONG))
+        await peer.read_close()
+
+    async def main() -> None:
+        async with raw_server(talk) as server, connected(server) as stream:
+            assert await stream.receive() == b"first"
+            stream.skip(lambda message: message == LONG)
+            stream.set_streams(["btcusdt@kline_1m"])
+            assert [await stream.receive(), await stream.receive()] == [b"a", b"b"]
+            receiving = asyncio.create_task(stream.receive())
+            await until(lambda: stream.frames == 205)
+            assert not receiving.done()
+            receiving.cancel()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("frames", "before", "code"),
     [

@@ -173,17 +173,15 @@ class ShardConnection:
                 self.socket = None
 
     async def _read(self, socket: StreamSocket) -> None:
-        receive, is_open_candle = socket.receive, wire.is_open_candle
         while self._unproven:
-            frame = await receive()
+            frame = await socket.receive()
             self._prove(frame)
-            if not is_open_candle(frame) and await self._take(frame, socket):
+            if not wire.is_open_candle(frame) and await self._take(frame, socket):
                 return
-        # Nearly all frames are open candles. This loop determines the cost of a frame.
-        while True:
-            frame = await receive()
-            if not is_open_candle(frame) and await self._take(frame, socket):
-                return
+        # Nearly all frames are open candles. That they wake no task determines the cost of a frame.
+        socket.skip(wire.is_open_candle)
+        while not await self._take(await socket.receive(), socket):
+            pass
 
     def _prove(self, frame: bytes) -> None:
         name = wire.stream_of(frame)
