@@ -148,8 +148,8 @@ def content(lake: Path) -> tuple[object, ...]:
     files = [str(file) for file in parquet_files(lake)]
     with duckdb.connect() as engine:
         found = engine.execute(
-            "SELECT count(*), count(DISTINCT (filename, candle_begin_time)), round(sum(close), 2),"
-            " round(sum(quote_volume), 2), sum(trade_num) FROM read_parquet(?, filename = true)",
+            "SELECT count(*), count(DISTINCT (filename, candle_begin_time)), sum(close::DECIMAL(18, 2)),"
+            " sum(quote_volume::DECIMAL(30, 7)), sum(trade_num) FROM read_parquet(?, filename = true)",
             [files],
         ).fetchone()
     assert found is not None

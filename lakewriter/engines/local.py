@@ -19,6 +19,9 @@ from lakewriter.without_pandas import hide_pandas
 # Fewer chunks are done in this process; the start of others takes longer.
 _CHUNKS_MIN = 4
 
+# A task in this process gets at most so many items: progress is shown after each task.
+_CHUNK_HERE_MAX = 12
+
 # So many chunks for each process are given out at once. Results wait for earlier ones.
 _AHEAD = 4
 
@@ -67,16 +70,16 @@ class LocalEngine:
         items = iter(items)
         first = list(islice(items, chunk * _CHUNKS_MIN)) if self._processes > 1 else []
         if len(first) < chunk * _CHUNKS_MIN:
-            for item in chain(first, items):
-                yield from task([item])
-                advance(1)
+            few = min(chunk, _CHUNK_HERE_MAX)
+            for each in _chunks(chain(first, items), few):
+                yield from task(each)
+                advance(len(each))
             return
         # A forked child of a process with threads may deadlock; a spawned one does not.
         pool = ProcessPoolExecutor(
             self._processes, mp_context=get_context("spawn"), initializer=_start_worker
         )
-        items = chain(first, items)
-        chunks: Iterator[list[S]] = iter(lambda: list(islice(items, chunk)), [])
+        chunks = _chunks(chain(first, items), chunk)
         waiting: deque[Future[list[T]]] = deque()
         with pool:
             try:
@@ -94,3 +97,8 @@ class LocalEngine:
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+def _chunks(items: Iterable[S], size: int) -> Iterator[list[S]]:
+    left = iter(items)
+    return iter(lambda: list(islice(left, size)), [])

@@ -55,6 +55,10 @@ VERIFIED_BYTES_MAX = 512 * 1024 * 1024
 # files in memory: 86,400 candles of 1s take some 10 MB.
 STORE_COMPACTIONS_MAX = 4
 
+# So many partitions of a disk are compacted at once by each process: one decodes while others wait
+# for their syncs.
+DISK_COMPACTIONS_MAX = 3
+
 # Partitions that are worth a way to another process.
 CHUNK = 50
 
@@ -189,23 +193,21 @@ def compact_partitions(
         yield from engine.map(task, work, chunk=CHUNK, advance=advance)
         return
     # With a store the work mostly waits; its client must not be used after a fork.
-    for result in _compact_here(store, work, now_s, dry_run=dry_run):
+    compact = partial(compact_partition, store, now_s=now_s, dry_run=dry_run)
+    for result in prefetch(compact, work, STORE_COMPACTIONS_MAX) if store.is_remote else map(compact, work):
         advance(1)
         yield result
-
-
-def _compact_here(
-    store: LakeStore, work: Iterable[PartitionDirs], now_s: float, *, dry_run: bool
-) -> Iterator[CompactionResult]:
-    compact = partial(compact_partition, store, now_s=now_s, dry_run=dry_run)
-    return prefetch(compact, work, STORE_COMPACTIONS_MAX) if store.is_remote else map(compact, work)
 
 
 def _compact_chunk(
     uri: str, now_s: float, dry_run: bool, chunk: list[PartitionDirs]
 ) -> list[CompactionResult]:
     """Compact partitions in a worker process, which may be on another host."""
-    return list(_compact_here(open_in_worker(uri), chunk, now_s, dry_run=dry_run))
+    store = open_in_worker(uri)
+    compact = partial(compact_partition, store, now_s=now_s, dry_run=dry_run)
+    if len(chunk) == 1:
+        return [compact(chunk[0])]
+    return list(prefetch(compact, chunk, STORE_COMPACTIONS_MAX if store.is_remote else DISK_COMPACTIONS_MAX))
 
 
 def compact_partition(

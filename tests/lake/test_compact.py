@@ -564,8 +564,9 @@ def test_foreign_file_written_again_is_kept(store):
 
 
 @pytest.mark.slow
-def test_several_processes(store):
-    """Several processes compact many partitions with the same results."""
+@pytest.mark.parametrize("processes", [1, 2])
+def test_several_processes(store, processes):
+    """One process or several compact many partitions with the same results, in order."""
     count = 4 * CHUNK + 10
     table = to_table([stream_candle(0), stream_candle(1), stream_candle(1)])
     sink = pa.BufferOutputStream()
@@ -579,9 +580,11 @@ def test_several_processes(store):
         path.write_bytes(b"torn" if number == 5 else data)
         expected[partition] = number
     outcomes = list(
-        compact_partitions(store, plan_compaction(store).work, NOW_S, engine=LocalEngine("compact", 2))
+        compact_partitions(
+            store, plan_compaction(store).work, NOW_S, engine=LocalEngine("compact", processes)
+        )
     )
-    assert {outcome.partition for outcome in outcomes} == set(expected)
+    assert [outcome.partition for outcome in outcomes] == list(expected)
     assert len(outcomes) == count
     assert [expected[outcome.partition] for outcome in outcomes if outcome.error] == [5]
     for outcome in outcomes:
