@@ -12,6 +12,11 @@
 # make history   years from an archive that lies, interrupted again and again
 # make fuzz   two hours of coverage-guided fuzzing of frames and journal lines
 # make check  format, lint, types, layers
+# make bench  every benchmark, ours beside its limit or peer; takes hours. Each has a form of
+#             seconds to try it: `.venv/bin/python benchmarks/NAME.py --quick`
+# make bench-peers   the CPU of a frame in other Binance clients, each installed in an environment
+#             of its own below .venv/peers, beside ours: as fast as it can, then at 4,000 a second;
+#             PEERS_ARGS='--only unicorn lakewriter' measures some of them
 # make docs   the docs site, in site/; open site/index.html (its search needs an HTTP server)
 # Each makes its own virtual environment; Python 3.11 or newer is all it needs.
 
@@ -19,7 +24,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo unit test test-all torture two-recorders cluster-test endure history fuzz check format docs bench clean
+.PHONY: demo unit test test-all torture two-recorders cluster-test endure history fuzz check format docs bench bench-peers clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
@@ -81,12 +86,16 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/query.py
 	$(BIN)/python benchmarks/read.py
 	$(BIN)/python benchmarks/remote.py
-	$(BIN)/python benchmarks/store_flush.py --quick
+	$(BIN)/python benchmarks/store_flush.py --partitions 300 --rounds 3
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/periods.py
 	$(BIN)/python benchmarks/cookbook.py
 	$(BIN)/python benchmarks/asked.py
 	$(BIN)/python benchmarks/growth.py --sizes 1000,3000,10000
+
+bench-peers: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/receive_peers.py --install $(PEERS_ARGS)
+	$(BIN)/python benchmarks/receive_peers.py --rate 4000 --frames 20000 $(PEERS_ARGS)
 
 clean:
 	rm -rf $(VENV) demo-data site .cache
