@@ -5,6 +5,7 @@ memory is the greatest sum of resident memory of a command and its children, and
 command's own process, which must not grow with the number of partitions.
 
     python benchmarks/engines.py [--partitions N] [--rounds N] [--engines local-1 local-2 spark-1 spark-2]
+        [--quick]
 """
 
 import argparse
@@ -107,7 +108,12 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument(
+        "--quick", action="store_true", help="few partitions, one round, no Spark: whether it works"
+    )
     options = parser.parse_args()
+    if options.quick:
+        options.partitions, options.rounds, options.engines = 20, 1, ["local-1", "local-2"]
     runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.engines}
     with tempfile.TemporaryDirectory(prefix="lakewriter-engines-") as name:
         source, copy = Path(name) / "source", Path(name) / "copy"

@@ -2,6 +2,7 @@
 
     python benchmarks/follow.py --series 300 --minutes 5 --followers 3
     python benchmarks/follow.py --single 900      one candle after the other, without a recorder
+    python benchmarks/follow.py --quick           few series, for seconds: whether it works
 
 A sandbox at real speed, `lakewriter record` and so many followers run in processes of
 their own. The sandbox's 1s candles of spot close all the time, and its 1m candles together.
@@ -32,6 +33,7 @@ from lakewriter.lake.lake import LakeStore
 
 MARKET = "spot"
 TICKS = os.sysconf("SC_CLK_TCK")
+WARM_S = 10.0
 
 
 def main() -> None:
@@ -41,7 +43,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--followers", type=int, default=3)
     parser.add_argument("--single", type=int, default=0, help="commit so many candles one by one instead")
+    parser.add_argument("--quick", action="store_true", help="few series, for seconds: whether it works")
     arguments = parser.parse_args()
+    arguments.warm = WARM_S
+    if arguments.quick:
+        arguments.series, arguments.seconds_series, arguments.followers = 20, 10, 1
+        arguments.minutes, arguments.warm = 0.05, 2
     if arguments.single:
         follow_single(arguments.single)
         return
@@ -54,7 +61,10 @@ def main() -> None:
             subscriptions = subscribed(url, arguments.series, arguments.seconds_series)
             load = os.getloadavg()[0]
             for followers in (0, arguments.followers):
-                measure(url, Path(directory) / str(followers), subscriptions, arguments.minutes, followers)
+                if not arguments.quick:
+                    # Whole minutes, from shortly after one begins.
+                    time.sleep((65 - time.time()) % 60)
+                measure(url, Path(directory) / str(followers), subscriptions, followers, arguments)
             print(f"load {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end")
         finally:
             stop(sandbox)
@@ -98,12 +108,12 @@ def subscribed(url: str, series: int, seconds_series: int) -> list[str]:
     return [f"{MARKET}:{','.join(minutes)}:1m", f"{MARKET}:{','.join(names[:seconds_series])}:1s"]
 
 
-def measure(url: str, directory: Path, subscriptions: list[str], minutes: float, followers: int) -> None:
+def measure(
+    url: str, directory: Path, subscriptions: list[str], followers: int, arguments: argparse.Namespace
+) -> None:
     """Record so long, with so many followers, and print the CPU and the times."""
     lake = directory / "lake"
     directory.mkdir()
-    # Whole minutes, from shortly after one begins.
-    time.sleep((65 - time.time()) % 60)
     recorder = start("record", *subscriptions, "--exchange", url, "--lake", str(lake), "--flush-every", "60s")
     children = []
     try:
@@ -114,15 +124,15 @@ def measure(url: str, directory: Path, subscriptions: list[str], minutes: float,
             for _ in range(followers)
         ]
         # The starts are not measured.
-        time.sleep(10)
+        time.sleep(arguments.warm)
         before = [cpu_s(child) for child in (recorder, *children)]
-        times = observe(lake, children, minutes * 60)
+        times = observe(lake, children, arguments.minutes * 60)
         after = [cpu_s(child) for child in (recorder, *children)]
     finally:
         for child in (*children, recorder):
             stop(child)
     used = [f"{last - first:.2f}" for first, last in zip(before, after, strict=True)]
-    print(f"{followers} followers, {minutes:g} minutes: CPU of the recorder {used[0]} s", end="")
+    print(f"{followers} followers, {arguments.minutes:g} minutes: CPU of the recorder {used[0]} s", end="")
     print(f", of each follower {', '.join(used[1:])} s" if children else "")
     if times:
         print_times(times)

@@ -3,7 +3,7 @@
 The stall is real: strace delays the journal's next fdatasync. Candles close
 meanwhile, once a simulated minute. In the end all must be in the lake.
 
-    python benchmarks/memory.py [--series 1000] [--seconds 30] [--stall 0] [--limit 170]
+    python benchmarks/memory.py [--series 1000] [--seconds 30] [--stall 0] [--limit 170] [--quick]
     python benchmarks/memory.py --series 3000 --stall 120 --limit 300
 """
 
@@ -85,7 +85,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--stall", type=float, default=0)
     parser.add_argument("--limit", type=int, default=170)
+    parser.add_argument("--quick", action="store_true", help="few series, for seconds: whether it works")
     options = parser.parse_args()
+    if options.quick:
+        options.series, options.seconds, options.stall = 30, 3, 0
     with tempfile.TemporaryDirectory(dir=".") as scratch:
         asyncio.run(measure(options, scratch))
 

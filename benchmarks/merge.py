@@ -4,7 +4,7 @@ Both run in turns: `LakeStore.merge` with all its promises, and the plainest
 rewrite of a file: read_table, concat, write_table, fsync. The result is the
 ratio of the medians.
 
-    python benchmarks/merge.py [--rounds 400] [--directory .]
+    python benchmarks/merge.py [--rounds 400] [--directory .] [--quick]
 """
 
 import argparse
@@ -39,7 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=400)
     parser.add_argument("--directory", default=".", help="on the disk to measure")
+    parser.add_argument("--quick", action="store_true", help="few rounds: whether it works")
     options = parser.parse_args()
+    rounds = 5 if options.quick else options.rounds
     with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
         store = LakeStore.create(f"{scratch}/lake", "benchmark")
         day = to_table(candle(PARTITION, minute, 0) for minute in range(1440))
@@ -47,7 +49,7 @@ def main() -> None:
         plain_path = Path(scratch) / "plain.parquet"
         pq.write_table(day, plain_path)
         merge_s, plain_s = [], []
-        for number in range(options.rounds):
+        for number in range(rounds):
             # These candles are in the partition, with an earlier receive time. So 5 rows are
             # replaced, and the partition keeps its 1,440 rows.
             first = number * 5 % 1440

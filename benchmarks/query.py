@@ -23,6 +23,7 @@ fastest rounds, and of the medians. The limits are 5 ms for repeated selective q
 full scans. The page cache is warm.
 
     python benchmarks/query.py [--partitions 1000 10000 100000] [--rounds 5] [--hot 45000] [--directory /tmp]
+        [--quick]
 """
 
 import argparse
@@ -236,7 +237,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--hot", type=int, default=45_000)
     parser.add_argument("--directory", help="on the disk to measure")
+    parser.add_argument("--quick", action="store_true", help="few partitions, one round: whether it works")
     options = parser.parse_args()
+    if options.quick:
+        options.partitions, options.rounds, options.hot = [100], 1, 100
     for partitions in options.partitions:
         with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
             measure(Path(scratch) / "lake", partitions, options.rounds, options.hot)

@@ -13,6 +13,7 @@ the peer's. The page cache is warm. With `--hot` a living journal has that many 
 candles, of the day after the last one.
 
     python benchmarks/read.py [--rounds 5] [--hot 0 45000] [--directory /tmp] [--parts year wide names process]
+        [--quick]
 """
 
 import argparse
@@ -206,9 +207,13 @@ def main() -> None:
     parser.add_argument("--hot", type=int, nargs="+", default=[0, 45_000])
     parser.add_argument("--directory", help="on the disk to measure")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="few partitions, one round: whether it works")
     options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.hot = 1, [100]
     for part in options.parts:
         partitions, days, measured = PARTS[part]
+        partitions, days = (100, 10) if options.quick else (partitions, days)
         with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
             lake = made(Path(scratch) / "lake", partitions, days)
             # Other tools do not see the journal's symbols.

@@ -7,7 +7,7 @@ and without three foreign files. All times are seconds of CPU, so that other pro
 machine count little. The last line is JSON. `benchmarks/scale_costs.json` keeps it, and
 `benchmarks/scale.py` derives the page from it.
 
-    python benchmarks/scale_costs.py [--directory .] [--only 1s,1m] [--save]
+    python benchmarks/scale_costs.py [--directory .] [--only 1s,1m] [--save] [--quick]
 """
 
 import argparse
@@ -174,7 +174,12 @@ def main() -> None:
     parser.add_argument("--directory", default=".", help="on the disk to measure")
     parser.add_argument("--only", default=",".join(WORK), help="these intervals")
     parser.add_argument("--save", action="store_true", help=f"replace these intervals in {COSTS.name}")
+    parser.add_argument(
+        "--quick", action="store_true", help="two days of 1m, saves nothing: whether it works"
+    )
     options = parser.parse_args()
+    if options.quick:
+        options.only, options.save, WORK["1m"] = "1m", False, (2, 1, 2)
     known: dict[str, Any] = json.loads(COSTS.read_text()) if COSTS.exists() else {"intervals": {}}
     with sandbox(SYMBOLS) as url:
         for interval in options.only.split(","):
