@@ -5,7 +5,7 @@ frames are closed candles. Each client runs in its own process, a peer in its ow
 
     recv              a loop that only calls websockets' recv(): the limit
     lakewriter        the real command, until the last candle is durable in its journal
-    lakewriter fast   the same with the packages of the extra `fast`, if the command uses them
+    lakewriter fast   the same with the packages of the extra `fast`, if they are installed
     all others        until its user has the last closed candle, as its documentation shows
 
 `benchmarks/peers/` has a module for each client, which tells what it leaves out, and the versions
@@ -64,8 +64,8 @@ class Client(NamedTuple):
 
 CLIENTS = {
     "recv": Client("websockets"),
-    "lakewriter": Client("lakewriter", ("websockets",)),
-    "lakewriter fast": Client("lakewriter", ("any",)),
+    "lakewriter": Client("lakewriter", ("off",)),
+    "lakewriter fast": Client("lakewriter", ("picows,uvloop",)),
     "unicorn raw": Client("unicorn", ("raw_data", "websockets"), "unicorn"),
     "unicorn UnicornFy": Client("unicorn", ("UnicornFy", "websockets"), "unicorn"),
     "unicorn on picows, raw": Client("unicorn", ("raw_data", "picows"), "unicorn"),
@@ -145,8 +145,8 @@ class Measurement:
                 await asyncio.wait_for(self._until_over(process, exchange), patience_s)
                 assert self._begin_s is not None
                 spent_s = cpu_s(process.pid) - self._begin_s
-                if self._client.words == ("any",) and not maps(process.pid, "picows"):
-                    raise AbsentError("the command does not use picows here")
+                if self._client.words == ("picows,uvloop",) and not maps(process.pid, "picows"):
+                    raise AbsentError("the extra `fast` is not installed")
             except (TimeoutError, EOFError):
                 tail = log.read_text(errors="replace").strip().splitlines()[-1:]
                 raise AbsentError(f"failed: {' '.join(tail) or 'its last candle never came'}") from None

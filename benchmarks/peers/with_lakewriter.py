@@ -1,19 +1,18 @@
-"""`lakewriter record` as a user starts it. Words: `websockets` refuses the packages of the extra `fast`.
+"""`lakewriter record` as a user starts it.
 
-The command line follows in further words.
+The first word is the value of LAKEWRITER_FAST: `off` is without the packages of the extra `fast`.
+The command line follows.
 """
 
+import os
 import sys
 
 from task import read_task
 
-task = read_task()
-library, *arguments = task.words
-if library == "websockets":
-    # The import of a module that is None here raises ImportError, as if it were not installed.
-    sys.modules |= dict.fromkeys(("picows", "uvloop", "deflate"))
+fast, *arguments = read_task().words
+os.environ["LAKEWRITER_FAST"] = fast
+sys.argv = ["lakewriter", *arguments]
 
 from lakewriter.cli import main  # noqa: E402
 
-sys.argv = ["lakewriter", *arguments]
 main()

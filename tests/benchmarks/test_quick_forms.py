@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # What others import, and what derives the tables of a page.
 MEASURE_NOTHING = {"exchange_server.py", "made_candles.py", "scale.py"}
 # They are run here as soon as they have a quick form.
-WITHOUT = {"encoding.py", "history.py", "receive.py"}
+WITHOUT = {"encoding.py", "history.py"}
 # Of the clients, those that need no environment of their own.
 WORDS = {"receive_peers.py": ("--only", "recv", "lakewriter")}
 
