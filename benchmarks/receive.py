@@ -48,8 +48,8 @@ FIRST_MS = 1_700_006_400_000
 # Frames of one write. At a rate they arrive a few at a time, as at the exchange.
 FLOOD_FRAMES, RATE_FRAMES = 200, 4
 
-# Waited for before the first and after the last frame, so that nothing else is under way.
-SETTLE_S = 1.0
+# Waited for before the first and after the last frame, so that nothing of the start is counted.
+BEFORE_S, AFTER_S = 3.0, 1.0
 
 RECV, BARE, WEBSOCKETS, PICOWS, FAST = "recv", "bare", "websockets", "picows", "picows,uvloop"
 SIDES = (RECV, BARE, WEBSOCKETS, PICOWS, FAST)
@@ -104,7 +104,7 @@ def run_server(
         with contextlib.suppress(ConnectionClosed):
             await answer(connection)
             events.put(0)
-            await asyncio.sleep(SETTLE_S)
+            await asyncio.sleep(BEFORE_S)
             await send_all(connection)
             events.put(1)
             while True:
@@ -195,10 +195,10 @@ def measure(side: str, url: str, events: "multiprocessing.Queue[int]", options: 
         process = started(side, url, Path(scratch))
         try:
             assert events.get(timeout=60) == 0
-            time.sleep(SETTLE_S / 2)
+            time.sleep(BEFORE_S - 0.2)
             before_s = cpu_s(process.pid)
             assert events.get(timeout=600) == 1
-            time.sleep(SETTLE_S)
+            time.sleep(AFTER_S)
             spent_s = cpu_s(process.pid) - before_s
             if side not in (RECV, BARE):
                 check_recorded(Path(scratch) / "lake", closed_frames(options.frames, options.spread))
@@ -211,7 +211,9 @@ def measure(side: str, url: str, events: "multiprocessing.Queue[int]", options: 
 def check_recorded(lake: Path, candles: int) -> None:
     """Fail if a closed candle is not in the journal: the work was not done, or not all of it."""
     lines = sum(
-        line.count(b'"symbol"') for path in lake.rglob("*.ndjson") for line in path.read_bytes().splitlines()
+        line.count(b'"symbol"')
+        for path in lake.glob("_lakewriter/journal/*/*.ndjson")
+        for line in path.read_bytes().splitlines()
     )
     assert candles and lines == candles, f"{lines} candles of {candles}"
 
