@@ -152,6 +152,7 @@ class LakeStore:
         self._uri = uri
         self._has_our_format = False
         self._unflushed: UnflushedCache | None = None
+        self.keeps_presence = False
         self._joins = threading.BoundedSemaphore(STORE_JOINS_MAX)
 
     @classmethod
@@ -271,6 +272,10 @@ class LakeStore:
     def keep_unflushed(self) -> None:
         """Start to cache the decoded journals, for a reader that often reads them."""
         self._unflushed = UnflushedCache(self.state_dir)
+
+    def keep_presence(self) -> None:
+        """Start to write what a survey of all series reads into `presence.cache`, which all surveys read."""
+        self.keeps_presence = True
 
     def unflushed(self) -> Unflushed:
         """Return the unflushed candles. Call this before you list files; see `read_unflushed`.

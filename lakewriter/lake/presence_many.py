@@ -49,7 +49,8 @@ def presence_of_many(
 
     On an object store the wanted days are prefetched. Unchanged files are not read again: a
     cache in the lake's local state has their candles. It gets what the caller reads of a
-    series before it asks for the next one, and is written at the end.
+    series before it asks for the next one. It is written at the end if `store.keep_presence` was
+    called: queries and pictures change nothing in a lake.
 
     Args:
         wanted: the filter of series and days.
@@ -79,7 +80,8 @@ def presence_of_many(
         cached = caches.get(series) or cache.of(series, days[series])
         yield Presence(store, series, days[series], unflushed.get(series, ()), known, cached)
         cache.put(cached)
-    cache.write(everything=all_days == ALL)
+    if store.keeps_presence:
+        cache.write(everything=all_days == ALL)
 
 
 def _prefetched(

@@ -88,6 +88,7 @@ def reads(store: LakeStore) -> list[str]:
 
 def cache(store: LakeStore, *, later_s: float = LATER_S, is_local: bool = True) -> PresenceCache:
     """Return the lake's cache as it is some seconds later, on a local disk or not."""
+    store.keep_presence()
     return PresenceCache(store, lambda _device: is_local, lambda: time.time() + later_s)
 
 
@@ -439,6 +440,20 @@ def test_a_lake_that_may_not_be_written(store: LakeStore, caplog: pytest.LogCapt
     assert record.levelno == logging.DEBUG and str(cache_file(store)) in record.getMessage()
 
 
+def test_other_readers_write_nothing(store: LakeStore) -> None:
+    """A survey whose caller did not ask to keep it, such as a query, reads the cache and writes none."""
+    reader = LakeStore.local(store.root)
+    later = PresenceCache(reader, lambda _device: True, lambda: time.time() + LATER_S)
+    assert len([answers(each) for each in presence_of_many(reader, ALL, (BTC, ETH), {}, later)]) == 2
+    assert not cache_file(store).exists()
+    cached(store, BTC, ETH)
+    reads(store)
+    store.keeps_presence = False
+    later = PresenceCache(store, lambda _device: True, lambda: time.time() + LATER_S)
+    assert len([answers(each) for each in presence_of_many(store, ALL, (BTC, ETH), {}, later)]) == 2
+    assert reads(store) == []
+
+
 def test_a_reader_creates_no_directory(store: LakeStore) -> None:
     """A lake without `_lakewriter`, such as a copy, stays without it."""
     shutil.rmtree(store.root / STATE_DIRECTORY)
@@ -540,7 +555,9 @@ def test_an_object_is_read_once(server: Store, tmp_path: Path, monkeypatch: pyte
 
     def covered() -> list[int]:
         server.requests.clear()
-        return [day.present for day in coverage(open_to_read(uri, cache_size=0))]
+        store = open_to_read(uri, cache_size=0)
+        store.keep_presence()
+        return [day.present for day in coverage(store)]
 
     def candle_reads() -> int:
         return sum(each.verb == "GET" and each.key.endswith("candles.parquet") for each in server.requests)

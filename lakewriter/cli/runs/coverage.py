@@ -65,6 +65,7 @@ def run(
     span = parse_until(until, time.time())
     partition_filter = filter_of(series_options, span.day)
     store = open_to_read(lake or DEFAULT_LAKE)
+    store.keep_presence()
     moment = CoverageMoment(span.until_ms, span.now_ms)
     found = list(series_coverage(store, partition_filter, moment, whole=True))
     check_matches("coverage", store, partition_filter, {coverage.series for coverage in found})

@@ -35,6 +35,7 @@ def run(
 
     span = parse_until(until, time.time())
     store = open_to_read(lake or DEFAULT_LAKE)
+    store.keep_presence()
     partition_filter = filter_of(series_options, span.day)
     moment = CoverageMoment(span.until_ms, span.now_ms)
     found = sorted(
