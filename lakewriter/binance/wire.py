@@ -254,7 +254,9 @@ def _candle(event: _KlineEvent, market: str, recv_us: int) -> Candle | Other:
     _check_times(kline, event.E, interval)
     if not 0 <= kline.n <= TRADES_MAX:
         raise FrameError("number", f"kline of {kline.n} trades")
-    open_price, high, low, close, volume, quote_volume, taker_volume, taker_quote_volume = _numbers(kline)
+    open_price, high, low, close, volume, quote_volume, taker_buy_volume, taker_buy_quote_volume = _numbers(
+        kline
+    )
     # Field names would take 0.4 µs more.
     return Candle(
         market,
@@ -269,8 +271,8 @@ def _candle(event: _KlineEvent, market: str, recv_us: int) -> Candle | Other:
         volume,
         quote_volume,
         kline.n,
-        taker_volume,
-        taker_quote_volume,
+        taker_buy_volume,
+        taker_buy_quote_volume,
         event.E,
         recv_us,
         "stream",
