@@ -9,10 +9,8 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-# What others import, and what derives the tables of a page.
-MEASURE_NOTHING = {"exchange_server.py", "made_candles.py", "scale.py"}
-# They are run here as soon as they have a quick form.
-WITHOUT = {"encoding.py", "history.py"}
+# What others import or start, and what derives the tables of a page.
+MEASURE_NOTHING = {"exchange_server.py", "import_once.py", "made_candles.py", "scale.py"}
 # Of the clients, those that need no environment of their own.
 WORDS = {"receive_peers.py": ("--only", "recv", "lakewriter")}
 
@@ -25,8 +23,6 @@ SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if path.name not 
 def test_quick_form_runs(script: str, tmp_path: Path) -> None:
     """`--quick` prints figures and exits 0. A benchmark that needs a program skips, with its own reason."""
     path = BENCHMARKS / script
-    if script in WITHOUT and "--quick" not in path.read_text():
-        pytest.skip("has no quick form yet")
     done = subprocess.run(
         [sys.executable, path, "--quick", *WORDS.get(script, ())],
         cwd=tmp_path,
