@@ -223,6 +223,7 @@ SCENARIOS = {
         lambda it: len(it.accounts[Series("spot", "ETHUSDT", "1m")].present) == ALL - BEGIN,
         frozenset(["not_listed"]),
         subscriptions=("spot:*USDT:1m",),
+        until=lambda it: Series("spot", "ETHUSDT", "1m") in it.supervisor.watermarks,
     ),
     "delisting": Scenario(
         (Fault("delisting", symbols=("ETHUSDT",), stop_ms=-1),),
@@ -261,6 +262,7 @@ async def play(scenario: Scenario, lake: Path) -> Outcome:
                 sandbox.add_fault(timed(fault, start_ms))
             await running.past(start_ms + (ALL + 3) * MINUTE_MS)
             await until(lambda: scenario.until(running))
+            await running.past(start_ms + (ALL + 3) * MINUTE_MS)
             listened = {
                 each for listener in running.supervisor.listeners.values() for each in listener.series
             }
