@@ -20,7 +20,7 @@ from lakewriter.recording.recorder import BOOKKEEPING_CANDLES_MAX
 from support.candles import DAY_START_MS, stream_candle
 from support.recording import OfflineRecorder
 from support.refusing_lake import begins, refusing
-from support.running import running, until
+from support.running import PATIENCE_S, running, until
 
 BURST = 3_000
 
@@ -165,6 +165,40 @@ def test_other_tasks_have_their_turns_while_a_burst_is_read() -> None:
         steps = [later - earlier for earlier, later in itertools.pairwise(sizes)]
         assert max(steps) <= TURN_CANDLES_MAX
         assert [queue.get_nowait().begin_ms for _ in range(burst)] == [
+            DAY_START_MS + minute * 60_000 for minute in range(burst)
+        ]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("room", [0, 20])
+@pytest.mark.usefixtures("stream_library")
+def test_a_cancel_in_a_burst_loses_nothing_that_was_read(room: int) -> None:
+    """Candles that have arrived before a cancel are on the queue, or unsent if it has no room for them."""
+    burst = 6 * TURN_CANDLES_MAX
+    connections = []
+
+    async def exchange(connection: ServerConnection) -> None:
+        connections.append(connection)
+        async for message in connection:
+            await connection.send(f'{{"result":null,"id":{json.loads(message)["id"]}}}')
+            # A long frame enlarges the client's buffer, so that the burst is one read.
+            await connection.send('{"x":false}' + " " * 200_000)
+
+    async def main() -> None:
+        queue: asyncio.Queue[Candle] = asyncio.Queue(burst - room)
+        async with serve(exchange, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            market = msgspec.structs.replace(MARKETS["spot"], stream_url=f"ws://127.0.0.1:{port}")
+            listener = CandleListener(market, ["BTCUSDT"], "1m", queue)
+            async with running(asyncio.create_task(listener.run())), asyncio.timeout(PATIENCE_S):
+                await until(lambda: listener.frames == 2)
+                connections[0].transport.write(b"".join(map(closed_frame, range(burst))))
+                while queue.empty():
+                    await asyncio.sleep(0)
+        candles = [queue.get_nowait() for _ in range(queue.qsize())]
+        assert len(candles) < burst or not room
+        assert [candle.begin_ms for candle in (*candles, *listener.unsent)] == [
             DAY_START_MS + minute * 60_000 for minute in range(burst)
         ]
 

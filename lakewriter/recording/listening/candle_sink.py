@@ -125,6 +125,10 @@ class CandleSink:
         try:
             self._queue.put_nowait(candle)
         except asyncio.QueueFull:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                self.unsent.append(candle)
+                return
             await self._wait_for_room(candle, socket)
         self.stats.candles += 1
 

@@ -2,18 +2,19 @@
 
 Contract: a connection subscribes to its shard's streams and puts every closed
 candle into the sink. It ends by an error. After `leave` it ends when all frames
-in flight are read. The connection only sets `changed`; its shard decides the
+in flight are read. After `cancel` it ends when the frames that have arrived are read. The connection only sets `changed`; its shard decides the
 next step.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from lakewriter.binance import wire
 from lakewriter.binance.connect_limiter import ConnectGate
-from lakewriter.binance.socket import StreamSocket, Timeouts, open_socket
+from lakewriter.binance.socket import CONNECTION_ERRORS, StreamSocket, Timeouts, open_socket
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock, ExchangeTime
 from lakewriter.errors import FrameError
@@ -150,7 +151,7 @@ class ShardConnection:
         self.follow(())
 
     def cancel(self) -> None:
-        """Close the connection at once."""
+        """Close the connection, without a wait for more frames."""
         self._task.cancel()
 
     async def over(self) -> BaseException | None:
@@ -173,6 +174,20 @@ class ShardConnection:
                 self.socket = None
 
     async def _read(self, socket: StreamSocket) -> None:
+        try:
+            await self._read_frames(socket)
+        except asyncio.CancelledError:
+            await self._take_arrived(socket)
+            raise
+
+    async def _take_arrived(self, socket: StreamSocket) -> None:
+        """Take the frames that have arrived, without a wait for more."""
+        with contextlib.suppress(TimeoutError, *CONNECTION_ERRORS):
+            async with asyncio.timeout(0):
+                while not await self._take(await socket.receive(), socket):
+                    pass
+
+    async def _read_frames(self, socket: StreamSocket) -> None:
         while self._unproven:
             frame = await socket.receive()
             self._prove(frame)
@@ -204,7 +219,7 @@ class ShardConnection:
         if isinstance(message, Candle):
             frames["closed_candle"] += 1
             await self._sink.put(message, socket)
-            if frames["closed_candle"] % TURN_CANDLES_MAX == 0:
+            if frames["closed_candle"] % TURN_CANDLES_MAX == 0 and not self._task.cancelling():
                 await asyncio.sleep(0)
         elif isinstance(message, wire.Reply):
             frames["reply"] += 1

@@ -130,9 +130,9 @@ class CandleListener:
 
     @property
     def unsent(self) -> list[Candle]:
-        """Candles that were read but not yet on the queue when `run` was cancelled.
+        """Candles that were read, but had no room on the queue when `run` was cancelled.
 
-        Each connection has at most one. The caller of `cancel` puts them on the queue.
+        They are those of one read of each connection. The caller of `cancel` puts them on the queue.
         """
         return self._sink.unsent
 
