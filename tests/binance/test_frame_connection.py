@@ -137,9 +137,12 @@ def test_messages_are_skipped_as_told() -> None:
     ("frames", "before", "code"),
     [
         ([frame(CONTINUATION, b"a")], 0, 1002),
+        ([frame(CONTINUATION, LONG)], 0, 1002),
         ([frame(TEXT, LONG, fin=False), frame(TEXT, LONG)], 0, 1002),
         ([frame(TEXT, LONG), frame(TEXT, LONG, rsv=4)], 1, 1002),
         ([frame(TEXT, b"a", rsv=1)], 0, 1002),
+        ([frame(TEXT, LONG, rsv=1)], 0, 1002),
+        ([frame(TEXT, LONG, rsv=2)], 0, 1002),
         ([frame(TEXT, LONG, masked=True)], 0, 1002),
         ([frame(3, b"a")], 0, 1002),
         ([frame(PING, b"a", fin=False)], 0, 1002),
@@ -287,14 +290,57 @@ def test_a_socket_is_not_read_while_messages_wait() -> None:
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 404, 60.0),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, None),
         (b"HTTP/1.1 307 Elsewhere\r\nLocation: ws://h.test\r\nContent-Length: 0\r\n\r\n", 307, None),
+        (b"HTTP/1.1 429 x\r\nRetry-After: 7\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n", 429, 7.0),
+        (b"HTTP/1.1 418 x\r\nRetry-After: \xe9\r\nContent-Length: 0\r\n\r\n", 418, 120.0),
     ],
 )
 def test_a_refusal_has_its_status(answer: bytes, status: int, wait_s: float | None) -> None:
-    """Each status but 101 is a refusal, also one that no standard knows."""
+    """Each status but 101 is a refusal, also one that no standard knows, whatever its headers are."""
     error = failed(answer)
     assert isinstance(error, HandshakeRefusedError)
     assert (error.status, error.wait_s) == (status, wait_s)
     assert ("redirected to ws://h.test" in str(error)) == (status == 307)
+
+
+def test_an_error_of_a_callback_is_raised() -> None:
+    """A bug in the function that skips messages ends the connection as a bug, not as a lost connection."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.accept()
+        await peer.read()
+        await peer.send(frame(TEXT, LONG))
+        await peer.read_close()
+
+    def skip(message: bytes) -> bool:
+        raise LookupError(len(message))
+
+    async def main() -> None:
+        async with raw_server(talk) as server:
+            with pytest.raises(LookupError, match=str(len(LONG))):
+                async with connected(server) as stream:
+                    stream.skip(skip)
+                    stream.set_streams(["btcusdt@kline_1m"])
+                    await stream.receive()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "headers", [["Connection: keep-alive, Upgrade"], ["Connection: keep-alive", "Connection: upgrade"]]
+)
+def test_the_connection_header_may_be_a_list(headers: list[str]) -> None:
+    """A server, or a proxy before it, may name more than the upgrade."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.accept(*headers, connection=None)
+        await peer.send(frame(TEXT, LONG))
+        await peer.read_close()
+
+    async def main() -> None:
+        async with raw_server(talk) as server, connected(server) as stream:
+            assert await stream.receive() == LONG
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -43,15 +43,19 @@ class Peer:
         self.writer = writer
         self.head = head
 
-    async def accept(self, *headers: str) -> None:
-        """Answer the handshake as the protocol says, with additional headers."""
+    async def accept(self, *headers: str, connection: str | None = "Connection: Upgrade") -> None:
+        """Answer the handshake as the protocol says, with additional headers.
+
+        Args:
+            connection: the header Connection; None if it is one of `headers`.
+        """
         key = re.search(r"Sec-WebSocket-Key: (\S+)", self.head)
         assert key
         digest = hashlib.sha1(f"{key[1]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
         lines = [
             "HTTP/1.1 101 Switching Protocols",
             "Upgrade: websocket",
-            "Connection: Upgrade",
+            *([] if connection is None else [connection]),
             f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}",
             *headers,
         ]
