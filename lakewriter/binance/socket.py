@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Set
 from typing import NamedTuple
 
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidUpgrade, WebSocketException
 from websockets.frames import CloseCode
 
 from lakewriter.binance.frame_connection import FrameConnection, StreamError
@@ -245,7 +245,9 @@ async def _connect(market: Market, timeouts: Timeouts) -> FrameConnection:
         if proxy is None and fast_package("picows") is not None:
             from lakewriter.binance.picows_connection import connect_picows  # noqa: PLC0415 - of an extra
 
-            return await connect_picows(f"{url}/stream", open_s, close_s)
+            # picows refuses `Connection: keep-alive, Upgrade`, which is allowed. websockets accepts it.
+            with contextlib.suppress(InvalidUpgrade):
+                return await connect_picows(f"{url}/stream", open_s, close_s)
         return await connect_websockets(f"{url}/stream", proxy, open_s, close_s)
     except CONNECTION_ERRORS:
         raise

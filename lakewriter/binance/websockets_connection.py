@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.uri import parse_uri
 
@@ -101,11 +102,14 @@ async def connect_websockets(
             create_connection=_Connection,
         )
     except InvalidStatus as error:
-        headers = error.response.headers
-        raise handshake_error(
-            error.response.status_code, headers.get("Retry-After"), headers.get("Location")
-        ) from None
+        status, headers = error.response.status_code, error.response.headers
+        raise handshake_error(status, _first(headers, "Retry-After"), _first(headers, "Location")) from None
     return WebsocketsConnection(cast("_Connection", connection))
+
+
+def _first(headers: Headers, name: str) -> str | None:
+    """Return the value of a header, or the first of several, for which `Headers.get` would raise."""
+    return next(iter(headers.get_all(name)), None)
 
 
 async def _way(url: str, proxy: Proxy | None, open_s: float) -> dict[str, Any]:
