@@ -7,6 +7,7 @@ Each is used if it is installed. `LAKEWRITER_FAST` names those to use instead, a
 import importlib
 import os
 from types import ModuleType
+from urllib.request import getproxies
 
 from lakewriter.errors import UsageError
 
@@ -31,14 +32,33 @@ def fast_package(name: str) -> ModuleType | None:
     return module if _version(module).startswith(_PACKAGES[name]) else None
 
 
+def loop_package() -> ModuleType | None:
+    """Import uvloop, as `fast_package` does; return None behind a proxy.
+
+    uvloop tries the addresses of a proxy one after the other, and the first one may be dead.
+    """
+    return None if _names_proxy() else fast_package("uvloop")
+
+
 def used_versions() -> list[str]:
-    """Return the name and the version of each package that is used.
+    """Return the name and the version of each package that a recorder uses.
 
     Raises:
         UsageError: if the variable names an unknown package.
     """
-    modules = {name: fast_package(name) for name in _PACKAGES}
-    return [f"{name} {_version(module)}" for name, module in modules.items() if module is not None]
+    used = []
+    if (picows := fast_package("picows")) is not None:
+        # `no_proxy` may name some hosts of streams.
+        where = " for hosts without a proxy" if _names_proxy() else ""
+        used.append(f"picows {_version(picows)}{where}")
+    if (uvloop := loop_package()) is not None:
+        used.append(f"uvloop {_version(uvloop)}")
+    return used
+
+
+def _names_proxy() -> bool:
+    """Return whether the environment names a proxy, for whatever addresses."""
+    return not getproxies().keys() <= {"no"}
 
 
 def _version(module: ModuleType) -> str:

@@ -115,7 +115,7 @@ def _first(headers: Headers, name: str) -> str | None:
 async def _way(url: str, proxy: Proxy | None, open_s: float) -> dict[str, Any]:
     """Return the arguments of `connect` for the way to a server: a connected socket, or a proxy."""
     if proxy is not None:
-        # uvloop has no such argument. `event_loop` leaves the way through a proxy to asyncio.
+        # uvloop has no such argument. A recorder does not use it behind a proxy.
         is_asyncio = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
         return {"proxy": proxy.url, **({"happy_eyeballs_delay": HAPPY_EYEBALLS_S} if is_asyncio else {})}
     server = parse_uri(url)

@@ -21,7 +21,9 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         del sys.modules[name]  # after the test the entry is as before, or absent
         (tmp_path / f"{name}.py").write_text(f"__version__ = {'2.9' if name == 'picows' else '0.9'!r}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delenv(VARIABLE, raising=False)
+    for name in (VARIABLE, *(f"{each}_proxy" for each in ("http", "https", "socks", "all"))):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     return tmp_path
 
 
@@ -54,6 +56,14 @@ def test_an_unknown_name_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> No
         used_versions()
 
 
+def test_behind_a_proxy_no_more_is_claimed_than_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop is not used, and picows only for hosts that `no_proxy` names."""
+    monkeypatch.setenv("no_proxy", "localhost")
+    assert used_versions() == ["picows 2.9", "uvloop 0.9"]
+    monkeypatch.setenv("all_proxy", "socks5h://127.0.0.1:1")
+    assert used_versions() == ["picows 2.9 for hosts without a proxy"]
+
+
 def test_a_command_runs_on_uvloop_unless_there_is_a_proxy(
     packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,9 +76,6 @@ def test_a_command_runs_on_uvloop_unless_there_is_a_proxy(
     async def loop_name() -> str:
         return type(asyncio.get_running_loop()).__name__
 
-    for name in ("http", "https", "socks", "all"):
-        monkeypatch.delenv(f"{name}_proxy", raising=False)
-        monkeypatch.delenv(f"{name.upper()}_PROXY", raising=False)
     assert event_loop.run(loop_name()) == "Loop"
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     assert event_loop.run(loop_name()) != "Loop"
