@@ -44,7 +44,8 @@ from lakewriter.binance.handshake_errors import handshake_error
 from lakewriter.binance.network import connected_socket
 from lakewriter.errors import ExchangeError
 
-# Messages that may wait for `receive` after a read, as in websockets. More pause the reading.
+# Messages that may wait for `receive` after a read, as in websockets. More pause the reading. A read
+# has at most one message and what the kernel buffers for the socket (tcp_rmem of Linux).
 _WAITING_MAX = 16
 
 # A control frame has at most 125 bytes, by RFC 6455.
@@ -52,7 +53,7 @@ _CONTROL_BYTES_MAX = 125
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3})(?: .*)?")
 
-# picows logs errors that `receive` raises.
+# picows logs errors that `receive` or `close` raises.
 _SILENT = logging.Logger("picows", logging.CRITICAL + 1)
 
 

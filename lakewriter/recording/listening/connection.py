@@ -21,7 +21,7 @@ from lakewriter.errors import FrameError
 from lakewriter.market import Market
 from lakewriter.recording.listening.candle_sink import CandleSink
 
-# Candles after which other tasks have their turn. A read of 256 kB has the frames of 700.
+# Candles after which other tasks have their turn. One read may have the frames of thousands.
 TURN_CANDLES_MAX = 50
 
 # Connections that were opened together must not be replaced together.
