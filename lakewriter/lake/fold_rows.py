@@ -1,7 +1,8 @@
 """The rows of a partition's files that compaction folds, with all checks of foreign files. No I/O.
 
 Strategy: many small files of one schema are checked together, in one pass over all their
-rows. This decides only that each row of each file is a closed candle of the partition. If one row
+rows. The files after the first `TOGETHER_ROWS_MAX` rows are checked alone, which takes less
+memory. The pass decides only that each row of each file is a closed candle of the partition. If one row
 may not be, each file is checked alone: those checks find the file and the reason.
 """
 
@@ -30,6 +31,9 @@ _SLACK_MS = 60_000
 
 # Fewer files are checked one by one.
 TOGETHER_MIN = 2
+
+# Two days of 1s. A pass over the rows takes several copies of them.
+TOGETHER_ROWS_MAX = 2 * 86_400
 
 _END = SCHEMA.get_field_index("candle_end_time")
 
@@ -83,22 +87,31 @@ def rows_of_files(
     """Return the closed rows of each file, or its error; see `rows_of_file`."""
     results: dict[int, RowsToFold | LakeError] = {}
     plain: dict[int, pa.Table] = {}
+    plain_rows = 0
     for place, file in enumerate(files):
         try:
             table, is_ours = read_file(file.found.data, file.name)
-            if not is_ours and has_only_candle_columns(table):
+            is_small = plain_rows + table.num_rows <= TOGETHER_ROWS_MAX
+            if not is_ours and is_small and has_only_candle_columns(table):
                 plain[place] = table  # other tables are not kept: they may be large
+                plain_rows += table.num_rows
             else:
                 results[place] = _rows_of(partition, file, table, is_ours, now_ms)
         except LakeError as error:
-            results[place] = error
+            results[place] = _without_frames(error)
     results.update(_rows_together(partition, files, plain, now_ms))
     for place in plain.keys() - results.keys():
         try:
             results[place] = _rows_of(partition, files[place], plain[place], False, now_ms)
         except LakeError as error:
-            results[place] = error
+            results[place] = _without_frames(error)
     return [results[place] for place in range(len(files))]
+
+
+def _without_frames(error: LakeError) -> LakeError:
+    """Return an error without its traceback. The frames have the files' bytes and tables."""
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _rows_together(

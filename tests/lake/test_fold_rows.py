@@ -9,7 +9,13 @@ import pytest
 from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import LakeError
 from lakewriter.interval import MINUTE_MS
-from lakewriter.lake.fold_rows import NamedBytes, RowsToFold, rows_of_file, rows_of_files
+from lakewriter.lake.fold_rows import (
+    TOGETHER_ROWS_MAX,
+    NamedBytes,
+    RowsToFold,
+    rows_of_file,
+    rows_of_files,
+)
 from lakewriter.lake.parquet import encode
 from lakewriter.lake.storage import StoredBytes
 from lakewriter.partition import Partition, partition_of
@@ -129,3 +135,21 @@ def test_a_place_that_contradicts_itself() -> None:
     """Files in a directory whose market and symbol contradict each other are refused."""
     wrong = Partition("spot", "BTCUSD_PERP", "1m", PARTITION.date)
     assert all(isinstance(each, LakeError) for each in assert_same([file_of(t) for t in PLAIN], wrong))
+
+
+def test_many_rows_are_not_copied_into_one_table() -> None:
+    """Files after the first `TOGETHER_ROWS_MAX` rows are checked alone: the pass over all takes more memory."""
+    table = pa.concat_tables([PLAIN[0]] * (TOGETHER_ROWS_MAX // 8))
+    results = assert_same([file_of(table, f"part-{number}.parquet") for number in range(6)])
+    for each in results:
+        assert isinstance(each, RowsToFold)
+        assert each.rows.get_total_buffer_size() < 5 * each.rows.nbytes
+
+
+def test_a_refused_file_keeps_no_other_file_in_memory() -> None:
+    """An error has no frames, which would keep the bytes of all files of the partition."""
+    broken = NamedBytes("part-1.parquet", StoredBytes(b"PAR1", "version", NOW_MS), is_own=False)
+    files = [file_of(PLAIN[0]), broken, UNUSUAL["off the grid"](), file_of(PLAIN[1])]
+    errors = [each for each in rows_of_files(PARTITION, files, NOW_MS) if isinstance(each, LakeError)]
+    assert len(errors) == 2
+    assert [(each.__traceback__, each.__context__) for each in errors] == [(None, None)] * 2
