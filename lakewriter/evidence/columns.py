@@ -11,9 +11,6 @@ from lakewriter.candle_checks import may_be_quotes
 from lakewriter.evidence.claims import Claim, Level, claims_on
 from lakewriter.evidence.row_groups import ColumnClaim
 
-# Many files have the same columns.
-_NAMES_MAX = 512
-
 _WORD_ENDS = re.compile(r"[\s_.-]+")
 
 # The files of an import have few different names of columns.

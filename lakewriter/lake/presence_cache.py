@@ -406,6 +406,7 @@ def _decode_begins(encoded: bytes) -> IntArray:
     if not len(numbers):
         return numbers
     steps, counts = numbers[1::2], numbers[2::2]
-    if len(steps) != len(counts) or not all(0 < count <= ROWS_MAX for count in counts.tolist()):
+    rows = counts.tolist()
+    if len(steps) != len(rows) or min(rows, default=1) < 1 or sum(rows) >= ROWS_MAX:
         raise ValueError("these are no runs")
     return np.cumsum(np.concatenate((numbers[:1], np.repeat(steps, counts))))

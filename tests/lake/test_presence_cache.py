@@ -27,7 +27,7 @@ from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.forget import Selection, forget_partition, partitions_to_forget
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import open_to_change, open_to_read
-from lakewriter.lake.parquet import Footer, encode
+from lakewriter.lake.parquet import ROWS_MAX, Footer, encode
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.presence import Presence, presence_of
 from lakewriter.lake.presence_cache import CACHE_NAME, PartitionPresence, PresenceCache
@@ -250,7 +250,8 @@ def test_begin_times_of_any_spacing() -> None:
         assert encoded is not None
         assert presence_cache._decode_begins(encoded).tolist() == begins.tolist()
     assert presence_cache._encode_begins(np.cumsum(np.arange(200))) is None
-    for numbers in ([0, 60_000], [0, 60_000, -1], [0, 60_000, 1 << 60]):
+    too_many = [0, *[60_000, ROWS_MAX // 2] * 2]
+    for numbers in ([0, 60_000], [0, 60_000, -1], [0, 60_000, 1 << 60], too_many):
         with pytest.raises(ValueError):
             presence_cache._decode_begins(np.array(numbers, np.int64).tobytes())
     with pytest.raises(ValueError):
