@@ -12,7 +12,7 @@ the buffer and replays the journals of dead recorders.
 import asyncio
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -262,16 +262,17 @@ class Recorder:
     async def _commit(self, group: list[Candle]) -> None:
         started_s = self._clock.monotonic_s()
         await self.journaled.commit(group)
+        durable_ms = self._supervisor.market_times_ms()
         self.stats.commit_candles.add(len(group))
         self.stats.commit_us.add(int((self._clock.monotonic_s() - started_s) * 1_000_000))
         for first in range(0, len(group), BOOKKEEPING_CANDLES_MAX):
             if first:
                 await asyncio.sleep(0)
-            self._note_durable(group[first : first + BOOKKEEPING_CANDLES_MAX])
+            self._note_durable(group[first : first + BOOKKEEPING_CANDLES_MAX], durable_ms)
 
-    def _note_durable(self, candles: list[Candle]) -> None:
+    def _note_durable(self, candles: list[Candle], durable_ms: Mapping[str, int]) -> None:
         """Count and log durable candles, and heal candles missing before them."""
-        self._supervisor.mark_durable(candles)
+        self._supervisor.mark_durable(candles, durable_ms)
         stats = self.stats
         stats.recorded += len(candles)
         stats.today.add(len(candles), self._clock.wall_us() // 1000)

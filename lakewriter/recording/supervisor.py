@@ -136,11 +136,18 @@ class CompletenessSupervisor:
         """The number of series that are not surveyed yet."""
         return self._survey.surveying
 
-    def mark_durable(self, candles: Iterable[Candle]) -> None:
-        """Move the watermarks past durable candles, and heal candles missing before them."""
+    def market_times_ms(self) -> dict[str, int]:
+        """Return the exchange's time at each market that is listened to."""
+        return {market: self.clients[market].time.now_ms() for market in self.listeners}
+
+    def mark_durable(self, candles: Iterable[Candle], durable_ms: Mapping[str, int]) -> None:
+        """Move the watermarks past durable candles, and heal candles missing before them.
+
+        Args:
+            durable_ms: the result of `market_times_ms` when the candles became durable.
+        """
         healer, watermarks = self.healer, self.watermarks
         self._expected.follow_time()
-        now_ms = {market: self.clients[market].time.now_ms() for market in self.listeners}
         for candle in candles:
             series = candle.series
             skipped = watermarks.advance(candle)
@@ -148,7 +155,7 @@ class CompletenessSupervisor:
                 healer.request_heal(series, *skipped)
             since_ms = watermarks.since_ms(series)
             if since_ms is not None and candle.end_ms > since_ms:
-                age_ms = max(0, now_ms.get(candle.market, candle.end_ms) - candle.end_ms)
+                age_ms = max(0, durable_ms.get(candle.market, candle.end_ms) - candle.end_ms)
                 self.freshness.add(age_ms, is_streamed=candle.source == "stream")
             self.states.note_durable(candle)
             healer.mark_durable(candle)
