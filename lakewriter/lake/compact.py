@@ -32,6 +32,7 @@ import pyarrow as pa
 from lakewriter.candle import IntArray, deduplicate, int_column
 from lakewriter.engines.engine import Engine, ignore
 from lakewriter.errors import LakeError
+from lakewriter.interval import INTERVALS
 from lakewriter.lake.durable import is_temporary, write_durably
 from lakewriter.lake.fold_rows import MEND, NamedBytes, RowsToFold, rows_of_files
 from lakewriter.lake.lake import LakeStore, count_disputed
@@ -56,8 +57,9 @@ VERIFIED_BYTES_MAX = 512 * 1024 * 1024
 STORE_COMPACTIONS_MAX = 4
 
 # So many partitions of a disk are compacted at once by each process: one decodes while others wait
-# for their syncs.
+# for their syncs. Partitions of more candles take too much memory for it: 1s has 86,400 a day.
 DISK_COMPACTIONS_MAX = 3
+SMALL_PARTITION_CANDLES_MAX = 10_000
 
 # Partitions that are worth a way to another process.
 CHUNK = 50
@@ -205,9 +207,16 @@ def _compact_chunk(
     """Compact partitions in a worker process, which may be on another host."""
     store = open_in_worker(uri)
     compact = partial(compact_partition, store, now_s=now_s, dry_run=dry_run)
-    if len(chunk) == 1:
-        return [compact(chunk[0])]
+    if len(chunk) == 1 or not (store.is_remote or all(map(_is_small, chunk))):
+        return list(map(compact, chunk))
     return list(prefetch(compact, chunk, STORE_COMPACTIONS_MAX if store.is_remote else DISK_COMPACTIONS_MAX))
+
+
+def _is_small(item: PartitionDirs) -> bool:
+    """Return whether several such partitions may be in memory at once."""
+    partition = item.partition
+    candles = INTERVALS[partition.interval].count(partition.start_ms, partition.stop_ms)
+    return candles <= SMALL_PARTITION_CANDLES_MAX
 
 
 def compact_partition(

@@ -341,7 +341,7 @@ class SeriesPresenceCache:
                 if not stat.S_ISREG(status.st_mode):
                     return []
                 statuses.append(status)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name with a NUL
             return []
         return statuses if all(is_local(device) for device in {each.st_dev for each in statuses}) else []
 

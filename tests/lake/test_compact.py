@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -561,6 +562,26 @@ def test_foreign_file_written_again_is_kept(store):
     assert one(fresh).rows == 2
     assert rows_of(fresh) == [stream_candle(0), stream_candle(7)]
     assert_in_order(fresh)
+
+
+@pytest.mark.parametrize(("interval", "at_once"), [("1m", 3), ("1s", 1)])
+def test_partitions_at_once(store, monkeypatch, interval, at_once):
+    """A process compacts three small partitions at once, and large ones one by one."""
+    partitions = [Partition("spot", "BTCUSDT", interval, date(2024, 1, day)) for day in range(1, 7)]
+    work = [PartitionDirs(partition, (partition.path,)) for partition in partitions]
+    full = threading.Barrier(at_once)
+    threads = set()
+
+    def compacting(_store, item, **_):
+        threads.add(threading.get_ident())
+        full.wait(PATIENCE_S)
+        return item.partition
+
+    monkeypatch.setattr("lakewriter.lake.compact.compact_partition", compacting)
+    found = compact_partitions(store, work, NOW_S, engine=LocalEngine("compact", 1))
+    assert list(found) == partitions
+    assert len(threads) == at_once
+    assert (threading.get_ident() in threads) == (at_once == 1)
 
 
 @pytest.mark.slow

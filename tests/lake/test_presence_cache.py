@@ -395,6 +395,15 @@ def damage(kind: str) -> Callable[[Path], object]:
 DAMAGES = ("empty", "torn", "longer", "flipped", "another format", "other content", "too large", "a pipe", "a device")  # fmt: skip
 
 
+def test_a_name_with_a_nul_is_a_miss(store: LakeStore) -> None:
+    """A cache made by hand may claim a file that no disk can have."""
+    cache = presence_cache.PresenceCache(store)
+    found = cache.of(BTC, ["2024-06-30"])
+    entry = presence_cache._Entry(b"version", ("a\0b.parquet",), None, b"")
+    found.entries["2024-06-30"] = entry
+    assert found.get("2024-06-30", []) is None
+
+
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_cache_is_made_anew(store: LakeStore, kind: str) -> None:
     """A file that is not the cache is ignored, and replaced by one."""
