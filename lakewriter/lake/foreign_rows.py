@@ -25,7 +25,7 @@ from lakewriter.lake.parquet import REQUIRED, WRITER_KEY, conform, read_table
 from lakewriter.partition import Partition
 
 _BY = "its directory"
-_MEND = "it was not changed; repair it, or move it out of the lake, then run again"
+MEND = "it was not changed; repair it, or move it out of the lake, then run again"
 
 
 # Partitions of one series follow each other.
@@ -77,7 +77,7 @@ def decode_foreign_table(table: pa.Table, name: str, partition: Partition) -> Fo
         closed = marked_closed(table)
     except LakewriterError as error:
         what = error.what if error.what.startswith(name) else f"{name}: {error.what}"
-        raise UnreadableError(what, _MEND) from None
+        raise UnreadableError(what, MEND) from None
     if closed is None:
         return ForeignRows(rows, 0)
     return ForeignRows(rows.filter(pa.array(closed)), int((~closed).sum()))

@@ -37,6 +37,7 @@ READ_LAPS_MAX = 20
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 _NONE: IntArray = np.empty(0, np.int64)
+# Begin times of a file that was left out. It is told from other empty arrays by identity.
 _LEFT_OUT: IntArray = np.empty(0, np.int64)
 
 

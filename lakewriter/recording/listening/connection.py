@@ -2,8 +2,8 @@
 
 Contract: a connection subscribes to its shard's streams and puts every closed
 candle into the sink. It ends by an error. After `leave` it ends when all frames
-in flight are read. After `cancel` it ends when the frames that have arrived are read. The connection only sets `changed`; its shard decides the
-next step.
+in flight are read. After `cancel` it ends when the frames that have arrived are
+read. The connection only sets `changed`; its shard decides the next step.
 """
 
 import asyncio
